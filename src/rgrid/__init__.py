@@ -1,0 +1,1 @@
+"""rgrid: a self-hosted grid for scripts."""

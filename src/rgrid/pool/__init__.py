@@ -1,0 +1,1 @@
+"""The runner pool: claims executions, runs each in a box, hands back what came of it."""
