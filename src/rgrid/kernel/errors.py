@@ -9,9 +9,7 @@ class RgridError(Exception):
 
     code = "internal"
 
-    def __init__(
-        self, detail: str, *, code: str | None = None, extra: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, detail: str, *, code: str | None = None, extra: Mapping[str, Any] | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
         self.code = code or type(self).code
@@ -23,9 +21,7 @@ class Malformed(RgridError):
 
     code = "validation_failed"
 
-    def __init__(
-        self, detail: str, fields: Sequence[tuple[str, str]] = (), *, code: str | None = None
-    ) -> None:
+    def __init__(self, detail: str, fields: Sequence[tuple[str, str]] = (), *, code: str | None = None) -> None:
         super().__init__(detail, code=code)
         self.fields = list(fields)
 
