@@ -1,0 +1,1 @@
+"""Executions: one run of one script, from submission to its final state."""

@@ -1,0 +1,92 @@
+"""What may be asked of an execution. Public: drivers and higher slices may import this."""
+
+from datetime import datetime
+from typing import Literal
+
+from rgrid.executions.events import DeclaredInput, FailureReason, StoredArtifact, StoredFile
+from rgrid.kernel.messages import Command
+
+
+class SubmitExecution(Command, frozen=True, kw_only=True):
+    """Run a script. `verified` are the inputs that the object store is known to hold already; `root_execution_id` is
+    the first one of a chain of retries, the execution's own id for a fresh one."""
+
+    name: str | None = None
+    script_sha256: str
+    script_size_bytes: int
+    runtime: str
+    args: list[str] = []
+    env_sealed: dict[str, str] = {}
+    secret_env: dict[str, str] = {}
+    timeout_s: int
+    cpu: float
+    memory_mb: int
+    network: bool = False
+    max_retries: int
+    user_metadata: dict[str, str] | None = None
+    inputs: list[DeclaredInput] = []
+    verified: list[StoredFile] = []
+    inputs_deadline_s: int
+    batch_id: str | None = None
+    batch_index: int | None = None
+    retry_of: str | None = None
+    root_execution_id: str
+    created_by: str
+
+
+class CompleteInputs(Command, frozen=True, kw_only=True):
+    """Every declared input was found and verified."""
+
+    files: list[StoredFile]
+
+
+class ExpireInputs(Command, frozen=True, kw_only=True):
+    """The deadline for inputs may have passed."""
+
+
+class ClaimExecution(Command, frozen=True, kw_only=True):
+    """A worker wants the next attempt."""
+
+    worker_id: str
+    worker_hostname: str
+    runner_kind: str
+    sandbox_level: str
+    rate_micros: int
+
+
+class FinishAttempt(Command, frozen=True, kw_only=True):
+    """A worker hands in what came of its attempt."""
+
+    fencing_token: int
+    end: Literal["completed", "failed", "timed_out", "cancelled"]
+    exit_code: int | None = None
+    failure_reason: FailureReason | None = None
+    error: str | None = None
+    hint: str | None = None
+    started_at: datetime | None = None
+    duration_ms: int
+    stdout_size_bytes: int = 0
+    stderr_size_bytes: int = 0
+    output_truncated: bool = False
+    artifacts: list[StoredArtifact] = []
+    metadata: dict[str, str] = {}
+
+
+class LoseAttempt(Command, frozen=True, kw_only=True):
+    """The attempt's lease is over: its worker was last heard of at `last_heartbeat_at`."""
+
+    fencing_token: int
+    last_heartbeat_at: datetime
+    error: str
+
+
+class CancelExecution(Command, frozen=True, kw_only=True):
+    """Stop it, whatever it does."""
+
+    requested_by: str
+    reason: str | None = None
+
+
+ExecutionCommand = (
+    SubmitExecution | CompleteInputs | ExpireInputs | ClaimExecution | FinishAttempt | LoseAttempt | CancelExecution
+)

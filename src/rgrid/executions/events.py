@@ -1,0 +1,215 @@
+"""Facts about executions. Public: projections and higher slices may import this. Stream `execution-{id}`."""
+
+from datetime import datetime
+from typing import Final, Literal
+
+import msgspec
+
+from rgrid.kernel.messages import Event
+
+AttemptStatus = Literal["running", "completed", "failed", "cancelled", "timed_out", "lost"]
+FailureReason = Literal[
+    "exit_code",
+    "timeout",
+    "out_of_memory",
+    "worker_lost",
+    "input_missing",
+    "dependency_install",
+    "runtime_unavailable",
+    "cancelled",
+    "internal",
+]
+
+
+class DeclaredInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file the script needs. Size and hash as the submitter declared them, or None."""
+
+    name: str
+    size_bytes: int | None = None
+    sha256: str | None = None
+    content_type: str | None = None
+
+
+class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file the object store holds, verified."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class StoredArtifact(msgspec.Struct, frozen=True, kw_only=True):
+    """An output. `filename` is relative to the working directory, POSIX."""
+
+    artifact_id: str
+    filename: str
+    size_bytes: int
+    sha256: str
+    content_type: str
+
+
+class ExecutionSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything that was asked for. `env_sealed` values are encrypted under the stream's data key; `env_names` are
+    in clear; the script itself lies in the object store under `script_sha256`."""
+
+    name: str | None = None
+    script_sha256: str
+    script_size_bytes: int
+    runtime: str
+    args: list[str] = []
+    env_sealed: dict[str, str] = {}
+    secret_env: dict[str, str] = {}
+    timeout_s: int
+    cpu: float
+    memory_mb: int
+    network: bool = False
+    max_retries: int
+    user_metadata: dict[str, str] | None = None
+    inputs: list[DeclaredInput] = []
+    batch_id: str | None = None
+    batch_index: int | None = None
+    retry_of: str | None = None
+    root_execution_id: str
+    created_by: str
+    submitted_at: datetime
+    inputs_deadline: datetime | None = None
+
+
+class InputsVerified(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Every declared input is in the object store with the size and hash given here."""
+
+    files: list[StoredFile]
+    verified_at: datetime
+
+
+class ExecutionQueued(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A worker may claim it from `not_before` on. Carries what a claim must know to match worker and execution."""
+
+    attempt: int
+    runtime: str
+    cpu: float
+    memory_mb: int
+    batch_id: str | None = None
+    not_before: datetime
+    queued_at: datetime
+
+
+class ExecutionClaimed(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A worker owns the attempt for as long as it renews its lease. `hourly_micros` is the price of this attempt."""
+
+    attempt: int
+    fencing_token: int
+    worker_id: str
+    worker_hostname: str
+    runner_kind: str
+    sandbox_level: str
+    hourly_micros: int
+    claimed_at: datetime
+
+
+class OutputsStored(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The object store holds these outputs of the attempt."""
+
+    attempt: int
+    artifacts: list[StoredArtifact]
+    stored_at: datetime
+
+
+class AttemptEnded(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """How one attempt ended and what it cost. stdout and stderr sizes are what the script printed."""
+
+    attempt: int
+    status: AttemptStatus
+    exit_code: int | None = None
+    failure_reason: FailureReason | None = None
+    error: str | None = None
+    hint: str | None = None
+    started_at: datetime
+    ended_at: datetime
+    duration_ms: int
+    cost_micros: int
+    stdout_size_bytes: int = 0
+    stderr_size_bytes: int = 0
+    output_truncated: bool = False
+    metadata: dict[str, str] = {}
+
+
+class CancelRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody wants the running attempt stopped; the worker will say how it ended."""
+
+    requested_by: str
+    reason: str | None = None
+    requested_at: datetime
+
+
+class ExecutionCompleted(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Final: exit code 0."""
+
+    finalized_cost_micros: int
+    completed_at: datetime
+
+
+class ExecutionFailed(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Final. `error` is the last attempt's, or why there was none."""
+
+    failure_reason: FailureReason
+    exit_code: int | None = None
+    error: str | None = None
+    finalized_cost_micros: int
+    completed_at: datetime
+
+
+class ExecutionTimedOut(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Final: the wall clock limit was reached and everything was killed."""
+
+    error: str | None = None
+    finalized_cost_micros: int
+    completed_at: datetime
+
+
+class ExecutionCancelled(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Final: stopped because somebody asked for it."""
+
+    cancelled_by: str
+    reason: str | None = None
+    finalized_cost_micros: int
+    completed_at: datetime
+
+
+class StaleResultRefused(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A worker whose lease was over tried to hand in a result."""
+
+    fencing_token: int
+    end: str
+    refused_at: datetime
+
+
+ExecutionEvent = (
+    ExecutionSubmitted
+    | InputsVerified
+    | ExecutionQueued
+    | ExecutionClaimed
+    | OutputsStored
+    | AttemptEnded
+    | CancelRequested
+    | ExecutionCompleted
+    | ExecutionFailed
+    | ExecutionTimedOut
+    | ExecutionCancelled
+    | StaleResultRefused
+)
+
+TOPICS: Final[dict[str, type[Event]]] = {
+    "execution.submitted.v1": ExecutionSubmitted,
+    "execution.inputs_verified.v1": InputsVerified,
+    "execution.queued.v1": ExecutionQueued,
+    "execution.claimed.v1": ExecutionClaimed,
+    "execution.outputs_stored.v1": OutputsStored,
+    "execution.attempt_ended.v1": AttemptEnded,
+    "execution.cancel_requested.v1": CancelRequested,
+    "execution.completed.v1": ExecutionCompleted,
+    "execution.failed.v1": ExecutionFailed,
+    "execution.timed_out.v1": ExecutionTimedOut,
+    "execution.cancelled.v1": ExecutionCancelled,
+    "execution.stale_result_refused.v1": StaleResultRefused,
+}

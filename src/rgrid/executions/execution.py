@@ -1,0 +1,315 @@
+"""The execution aggregate: one run of one script. Stream `execution-{id}`.
+
+awaiting_inputs -> queued -> running -> completed | failed | timed_out | cancelled
+running -> queued when an attempt was lost or failed through no fault of the script
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+import msgspec
+
+from rgrid.executions import cost
+from rgrid.executions.commands import (
+    CancelExecution,
+    ClaimExecution,
+    CompleteInputs,
+    ExecutionCommand,
+    ExpireInputs,
+    FinishAttempt,
+    LoseAttempt,
+    SubmitExecution,
+)
+from rgrid.executions.events import (
+    AttemptEnded,
+    CancelRequested,
+    ExecutionCancelled,
+    ExecutionClaimed,
+    ExecutionCompleted,
+    ExecutionEvent,
+    ExecutionFailed,
+    ExecutionQueued,
+    ExecutionSubmitted,
+    ExecutionTimedOut,
+    FailureReason,
+    InputsVerified,
+    OutputsStored,
+    StaleResultRefused,
+    StoredFile,
+)
+from rgrid.kernel.decider import Decider
+from rgrid.kernel.errors import Rejected
+
+Status = Literal["absent", "awaiting_inputs", "queued", "running", "completed", "failed", "timed_out", "cancelled"]
+TERMINAL: Final = frozenset({"completed", "failed", "timed_out", "cancelled"})
+RETRIED: Final[frozenset[FailureReason]] = frozenset({"worker_lost", "runtime_unavailable", "internal"})
+BACKOFF_MAX_S: Final = 60
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
+    """What decisions need. `fencing_token` is that of the newest claim, `settled_token` that of the last attempt
+    whose end was accepted."""
+
+    status: Status = "absent"
+    spec: ExecutionSubmitted | None = None
+    inputs: tuple[StoredFile, ...] = ()
+    attempt: int = 0
+    fencing_token: int = 0
+    settled_token: int = 0
+    retries: int = 0
+    hourly_micros: int = 0
+    claimed_at: datetime | None = None
+    cost_micros: int = 0
+    cancel_requested_by: str | None = None
+    cancel_reason: str | None = None
+
+
+INITIAL: Final = Execution()
+
+
+def decide(command: ExecutionCommand, state: Execution, now: datetime) -> Sequence[ExecutionEvent]:
+    """The events that follow, `[]` when it is so already. Refuses with Rejected `illegal_transition`."""
+    match command:
+        case SubmitExecution():
+            return _submit(command, state, now)
+        case CompleteInputs(files=files):
+            if state.status == "awaiting_inputs":
+                return [InputsVerified(files=files, verified_at=now), _queued(state.spec, 1, now, now)]
+            if state.status in ("absent", "failed", "cancelled") and not state.attempt:
+                raise _not_while(state, "can't take inputs")
+            return []
+        case ExpireInputs():
+            deadline = state.spec.inputs_deadline if state.spec else None
+            if state.status != "awaiting_inputs" or deadline is None or now < deadline:
+                return []
+            return [_failed(state, "input_missing", None, "The inputs were not uploaded in time.", now)]
+        case ClaimExecution():
+            return _claim(command, state, now)
+        case FinishAttempt():
+            return _finish(command, state, now)
+        case LoseAttempt():
+            return _lose(command, state, now)
+        case CancelExecution():
+            return _cancel(command, state, now)
+
+
+def _submit(command: SubmitExecution, state: Execution, now: datetime) -> Sequence[ExecutionEvent]:
+    if state.status != "absent":
+        return []
+    ready = len(command.verified) == len(command.inputs)
+    spec = ExecutionSubmitted(
+        name=command.name,
+        script_sha256=command.script_sha256,
+        script_size_bytes=command.script_size_bytes,
+        runtime=command.runtime,
+        args=command.args,
+        env_sealed=command.env_sealed,
+        secret_env=command.secret_env,
+        timeout_s=command.timeout_s,
+        cpu=command.cpu,
+        memory_mb=command.memory_mb,
+        network=command.network,
+        max_retries=command.max_retries,
+        user_metadata=command.user_metadata,
+        inputs=command.inputs,
+        batch_id=command.batch_id,
+        batch_index=command.batch_index,
+        retry_of=command.retry_of,
+        root_execution_id=command.root_execution_id,
+        created_by=command.created_by,
+        submitted_at=now,
+        inputs_deadline=None if ready else now + timedelta(seconds=command.inputs_deadline_s),
+    )
+    if not ready:
+        return [spec]
+    verified = [InputsVerified(files=command.verified, verified_at=now)] if command.inputs else []
+    return [spec, *verified, _queued(spec, 1, now, now)]
+
+
+def _claim(command: ClaimExecution, state: Execution, now: datetime) -> Sequence[ExecutionEvent]:
+    if state.status != "queued" or state.spec is None:
+        raise _not_while(state, "can't be claimed")
+    return [
+        ExecutionClaimed(
+            attempt=state.attempt + 1,
+            fencing_token=state.fencing_token + 1,
+            worker_id=command.worker_id,
+            worker_hostname=command.worker_hostname,
+            runner_kind=command.runner_kind,
+            sandbox_level=command.sandbox_level,
+            hourly_micros=cost.hourly_micros(command.rate_micros, state.spec.cpu),
+            claimed_at=now,
+        )
+    ]
+
+
+def _finish(command: FinishAttempt, state: Execution, now: datetime) -> Sequence[ExecutionEvent]:
+    if command.fencing_token == state.settled_token and command.fencing_token:
+        return []
+    if state.status != "running" or command.fencing_token != state.fencing_token:
+        return [StaleResultRefused(fencing_token=command.fencing_token, end=command.end, refused_at=now)]
+    ended = AttemptEnded(
+        attempt=state.attempt,
+        status=command.end,
+        exit_code=command.exit_code,
+        failure_reason=command.failure_reason,
+        error=command.error,
+        hint=command.hint,
+        started_at=command.started_at or state.claimed_at or now,
+        ended_at=now,
+        duration_ms=command.duration_ms,
+        cost_micros=cost.attempt_micros(command.duration_ms, state.hourly_micros),
+        stdout_size_bytes=command.stdout_size_bytes,
+        stderr_size_bytes=command.stderr_size_bytes,
+        output_truncated=command.output_truncated,
+        metadata=command.metadata,
+    )
+    stored = OutputsStored(attempt=state.attempt, artifacts=command.artifacts, stored_at=now)
+    return [*([stored] if command.artifacts else []), ended, _after(ended, state, now)]
+
+
+def _lose(command: LoseAttempt, state: Execution, now: datetime) -> Sequence[ExecutionEvent]:
+    if state.status != "running" or command.fencing_token != state.fencing_token:
+        return []
+    claimed_at = state.claimed_at or now
+    duration_ms = max(0, round((command.last_heartbeat_at - claimed_at) / timedelta(milliseconds=1)))
+    ended = AttemptEnded(
+        attempt=state.attempt,
+        status="lost",
+        failure_reason="worker_lost",
+        error=command.error,
+        started_at=claimed_at,
+        ended_at=now,
+        duration_ms=duration_ms,
+        cost_micros=cost.attempt_micros(duration_ms, state.hourly_micros),
+    )
+    return [ended, _after(ended, state, now)]
+
+
+def _after(ended: AttemptEnded, state: Execution, now: datetime) -> ExecutionEvent:
+    """What an ended attempt means for the execution."""
+    total = state.cost_micros + ended.cost_micros
+    reason: FailureReason = ended.failure_reason or "internal"
+    if ended.status == "completed":
+        return ExecutionCompleted(finalized_cost_micros=total, completed_at=now)
+    if ended.status == "timed_out":
+        return ExecutionTimedOut(error=ended.error, finalized_cost_micros=total, completed_at=now)
+    if state.cancel_requested_by is not None and (ended.status in ("cancelled", "lost") or reason in RETRIED):
+        return ExecutionCancelled(
+            cancelled_by=state.cancel_requested_by,
+            reason=state.cancel_reason,
+            finalized_cost_micros=total,
+            completed_at=now,
+        )
+    if reason in RETRIED and state.spec is not None and state.retries < state.spec.max_retries:
+        wait = _backoff(state)
+        return _queued(state.spec, state.attempt + 1, now, now + wait)
+    return ExecutionFailed(
+        failure_reason=reason,
+        exit_code=ended.exit_code,
+        error=ended.error,
+        finalized_cost_micros=total,
+        completed_at=now,
+    )
+
+
+def _backoff(state: Execution) -> timedelta:
+    """1, 2, 4 … 60 s with ±25 % jitter, drawn from the execution so that a decision stays a pure function."""
+    assert state.spec is not None
+    seed = f"{state.spec.root_execution_id}:{state.spec.script_sha256}:{state.attempt}".encode()
+    share = hashlib.blake2b(seed, digest_size=4).digest()
+    jitter = 0.75 + 0.5 * int.from_bytes(share, "big") / 0xFFFF_FFFF
+    return timedelta(seconds=min(BACKOFF_MAX_S, 2**state.retries) * jitter)
+
+
+def _cancel(command: CancelExecution, state: Execution, now: datetime) -> Sequence[ExecutionEvent]:
+    match state.status:
+        case "running":
+            if state.cancel_requested_by is not None:
+                return []
+            return [CancelRequested(requested_by=command.requested_by, reason=command.reason, requested_at=now)]
+        case "awaiting_inputs" | "queued":
+            return [
+                ExecutionCancelled(
+                    cancelled_by=command.requested_by,
+                    reason=command.reason,
+                    finalized_cost_micros=state.cost_micros,
+                    completed_at=now,
+                )
+            ]
+        case "cancelled":
+            return []
+        case _:
+            raise _not_while(state, "can't be cancelled")
+
+
+def _queued(spec: ExecutionSubmitted | None, attempt: int, now: datetime, not_before: datetime) -> ExecutionQueued:
+    assert spec is not None
+    return ExecutionQueued(
+        attempt=attempt,
+        runtime=spec.runtime,
+        cpu=spec.cpu,
+        memory_mb=spec.memory_mb,
+        batch_id=spec.batch_id,
+        not_before=not_before,
+        queued_at=now,
+    )
+
+
+def _failed(
+    state: Execution, reason: FailureReason, exit_code: int | None, error: str, now: datetime
+) -> ExecutionFailed:
+    return ExecutionFailed(
+        failure_reason=reason,
+        exit_code=exit_code,
+        error=error,
+        finalized_cost_micros=state.cost_micros,
+        completed_at=now,
+    )
+
+
+def _not_while(state: Execution, what: str) -> Rejected:
+    return Rejected(f"The execution is {state.status} and {what}.", extra={"current_status": state.status})
+
+
+def evolve(state: Execution, event: ExecutionEvent) -> Execution:
+    """The state after a recorded event."""
+    replace = msgspec.structs.replace
+    match event:
+        case ExecutionSubmitted():
+            return Execution(status="awaiting_inputs", spec=event)
+        case InputsVerified(files=files):
+            return replace(state, inputs=tuple(files))
+        case ExecutionQueued(attempt=attempt):
+            return replace(state, status="queued", retries=attempt - 1)
+        case ExecutionClaimed():
+            return replace(
+                state,
+                status="running",
+                attempt=event.attempt,
+                fencing_token=event.fencing_token,
+                hourly_micros=event.hourly_micros,
+                claimed_at=event.claimed_at,
+            )
+        case AttemptEnded():
+            cost_micros = state.cost_micros + event.cost_micros
+            return replace(state, settled_token=state.fencing_token, cost_micros=cost_micros)
+        case CancelRequested():
+            return replace(state, cancel_requested_by=event.requested_by, cancel_reason=event.reason)
+        case ExecutionCompleted():
+            return replace(state, status="completed")
+        case ExecutionFailed():
+            return replace(state, status="failed")
+        case ExecutionTimedOut():
+            return replace(state, status="timed_out")
+        case ExecutionCancelled():
+            return replace(state, status="cancelled")
+        case OutputsStored() | StaleResultRefused():
+            return state
+
+
+DECIDER: Final = Decider[ExecutionCommand, Execution, ExecutionEvent](
+    noun="execution", initial=INITIAL, decide=decide, evolve=evolve
+)
