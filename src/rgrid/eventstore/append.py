@@ -12,11 +12,12 @@ from rgrid.kernel.messages import AnyRecorded, Cause, Event
 
 @dataclass(frozen=True, slots=True)
 class Rider:
-    """A statement that commits with the events of its append. The writer passes the position of the append's last
-    event as one more parameter, after `args`."""
+    """A statement that commits with the events of its append. With `takes_position` the writer passes the position
+    of the append's last event as one more parameter, after `args`."""
 
     sql: str
     args: tuple[Any, ...] = ()
+    takes_position: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,8 @@ class GroupWriter:
             done, recorded = self._placed(kept, head, stamped_at)
             for waiting, appended in done:
                 for rider in waiting.append.riders:
-                    await connection.execute(rider.sql, *rider.args, appended.position)
+                    place = (appended.position,) if rider.takes_position else ()
+                    await connection.execute(rider.sql, *rider.args, *place)
             if self._inline is not None and recorded:
                 await self._inline(connection, recorded)
         self.batches += 1

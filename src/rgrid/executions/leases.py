@@ -27,26 +27,30 @@ def take(execution_id: str, attempt: int, fencing_token: int, worker_id: str, tt
     """Commits with the claim. A row left by a lost attempt gives way."""
     return Rider(
         "insert into rgrid.leases as l (execution_id, attempt, fencing_token, worker_id, expires_at)"
-        " select $1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5) where $6::bigint > 0"
+        " values ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5))"
         " on conflict (execution_id) do update set attempt = excluded.attempt, cancel_requested = false,"
         " fencing_token = excluded.fencing_token, worker_id = excluded.worker_id, claimed_at = clock_timestamp(),"
         " renewed_at = clock_timestamp(), expires_at = excluded.expires_at",
         (execution_id, attempt, fencing_token, worker_id, ttl_s),
+        takes_position=False,
     )
 
 
 def drop(execution_id: str, fencing_token: int) -> Rider:
     """Commits with the attempt's end."""
     return Rider(
-        "delete from rgrid.leases where execution_id = $1 and fencing_token = $2 and $3::bigint > 0",
+        "delete from rgrid.leases where execution_id = $1 and fencing_token = $2",
         (execution_id, fencing_token),
+        takes_position=False,
     )
 
 
 def ask_to_cancel(execution_id: str) -> Rider:
     """Commits with the request to cancel, so that the worker's next look finds it."""
     return Rider(
-        "update rgrid.leases set cancel_requested = true where execution_id = $1 and $2::bigint > 0", (execution_id,)
+        "update rgrid.leases set cancel_requested = true where execution_id = $1",
+        (execution_id,),
+        takes_position=False,
     )
 
 

@@ -1,0 +1,102 @@
+"""Which files went into an execution, and which came out?"""
+
+import mimetypes
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.resources import files
+from typing import Any, Final, Literal
+
+import asyncpg
+import msgspec
+
+from rgrid.executions.events import InputsVerified, OutputsStored
+from rgrid.kernel.ids import derived_id
+from rgrid.kernel.messages import AnyRecorded
+from rgrid.postgres.paging import Queryable, Rows, Where, Window, select
+from rgrid.subscriptions.projection import Projection
+
+UNKNOWN_CONTENT: Final = "application/octet-stream"
+_COLUMNS: Final = "artifact_id, execution_id, artifact_type, filename, size_bytes, content_type, sha256, created_at"
+
+
+class ArtifactRow(msgspec.Struct, frozen=True, kw_only=True):
+    artifact_id: str
+    execution_id: str
+    artifact_type: Literal["input", "output"]
+    filename: str
+    size_bytes: int
+    content_type: str
+    sha256: str
+    created_at: datetime
+    version: int = 1
+
+
+async def verified(connection: asyncpg.Connection, event: InputsVerified, at: AnyRecorded) -> None:
+    moment_ms = int(event.verified_at.timestamp() * 1000)
+    await _insert(
+        connection,
+        [
+            (derived_id("art", moment_ms, at.entity_id, file.name), at.entity_id, "input", file.name, file.size_bytes,
+             mimetypes.guess_type(file.name)[0] or UNKNOWN_CONTENT, file.sha256, event.verified_at)
+            for file in event.files
+        ],
+    )  # fmt: skip
+
+
+async def stored(connection: asyncpg.Connection, event: OutputsStored, at: AnyRecorded) -> None:
+    await _insert(
+        connection,
+        [
+            (made.artifact_id, at.entity_id, "output", made.filename, made.size_bytes, made.content_type, made.sha256,
+             event.stored_at)
+            for made in event.artifacts
+        ],
+    )  # fmt: skip
+
+
+async def _insert(connection: asyncpg.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    await connection.executemany(
+        f"insert into artifacts ({_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8)",  # noqa: S608
+        rows,
+    )
+
+
+PROJECTION: Final = Projection(
+    name="artifacts",
+    version=1,
+    on={InputsVerified: verified, OutputsStored: stored},
+    ddl=files("projections") / "artifacts.sql",
+)
+
+
+async def page(connection: Queryable, execution_id: str, artifact_type: str | None, window: Window) -> Rows:
+    where = Where()
+    where.equal("execution_id", execution_id)
+    where.equal("artifact_type", artifact_type)
+    return await select(connection, columns=_COLUMNS, source="artifacts", where=where, window=window, key="artifact_id")
+
+
+async def get(connection: Queryable, artifact_id: str) -> ArtifactRow | None:
+    row = await connection.fetchrow(
+        f"select {_COLUMNS}, version from artifacts where artifact_id = $1",  # noqa: S608
+        artifact_id,
+    )
+    return None if row is None else ArtifactRow(**dict(row))
+
+
+async def by_object(connection: Queryable, sha256: str) -> ArtifactRow | None:
+    """The newest artifact that holds this content."""
+    row = await connection.fetchrow(
+        f"select {_COLUMNS}, version from artifacts where sha256 = $1 order by created_at desc limit 1",  # noqa: S608
+        sha256,
+    )
+    return None if row is None else ArtifactRow(**dict(row))
+
+
+async def outputs(connection: Queryable, execution_id: str) -> list[ArtifactRow]:
+    rows = await connection.fetch(
+        f"select {_COLUMNS}, version from artifacts where execution_id = $1 and artifact_type = 'output'"  # noqa: S608
+        " order by created_at, artifact_id",
+        execution_id,
+    )
+    return [ArtifactRow(**dict(row)) for row in rows]

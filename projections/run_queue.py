@@ -1,0 +1,120 @@
+"""What waits for a worker, and in which order? Inline: a claim must see what was queued a moment ago.
+
+Each batch is a lane of its own and single executions share one, so that lanes can be served in turn.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from importlib.resources import files
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from rgrid.executions.events import ExecutionCancelled, ExecutionClaimed, ExecutionQueued
+from rgrid.kernel.messages import AnyRecorded
+from rgrid.postgres.paging import Queryable
+from rgrid.subscriptions.projection import Projection
+
+LANES_MAX: Final = 1_000
+
+
+async def project(connection: asyncpg.Connection, batch: Sequence[AnyRecorded]) -> None:
+    """The newest event of each execution decides whether it waits."""
+    newest = {at.entity_id: at for at in batch}
+    waiting = [(key, at.event, at.position) for key, at in newest.items() if isinstance(at.event, ExecutionQueued)]
+    gone = [key for key, at in newest.items() if not isinstance(at.event, ExecutionQueued)]
+    if gone:
+        await connection.execute("delete from run_queue where execution_id = any($1)", gone)
+    if waiting:
+        await connection.execute(
+            "insert into run_queue (execution_id, lane, runtime, cpu, memory_mb, not_before, queued_position)"
+            " select * from unnest($1::text[], $2::text[], $3::text[], $4::float8[], $5::int[], $6::timestamptz[],"
+            " $7::bigint[])",
+            [key for key, _, _ in waiting],
+            [event.batch_id or "" for _, event, _ in waiting],
+            [event.runtime for _, event, _ in waiting],
+            [event.cpu for _, event, _ in waiting],
+            [event.memory_mb for _, event, _ in waiting],
+            [event.not_before for _, event, _ in waiting],
+            [position for _, _, position in waiting],
+        )
+
+
+PROJECTION: Final = Projection(
+    name="run_queue",
+    version=1,
+    on=(ExecutionQueued, ExecutionClaimed, ExecutionCancelled),
+    ddl=files("projections") / "run_queue.sql",
+    inline=True,
+    on_batch=project,
+)
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate for a claim; `queued_position` orders those of one lane."""
+
+    execution_id: str
+    lane: str
+    queued_position: int
+
+
+_CANDIDATES: Final = """
+    with recursive lanes as (
+        (select lane from run_queue order by lane limit 1)
+        union all
+        select (select q.lane from run_queue q where q.lane > lanes.lane order by q.lane limit 1)
+        from lanes where lanes.lane is not null
+    )
+    select head.execution_id, head.lane, head.queued_position
+    from (select lane from lanes where lane is not null limit $4) l
+    cross join lateral (
+        select q.execution_id, q.lane, q.queued_position from run_queue q
+        where q.lane = l.lane and q.not_before <= clock_timestamp() and q.runtime = any($2) and q.memory_mb <= $3
+          and not exists (select from rgrid.claim_reservations r
+                          where r.execution_id = q.execution_id and r.reserved_until > clock_timestamp())
+        order by q.queued_position limit $1
+    ) head
+    order by head.queued_position
+"""
+
+
+async def candidates(connection: Queryable, limit: int, runtimes: Collection[str], memory_mb_max: int) -> list[Waiting]:
+    """The oldest `limit` of every lane that a worker with these runtimes could run now."""
+    rows = await connection.fetch(_CANDIDATES, limit, list(runtimes), memory_mb_max, LANES_MAX)
+    return [Waiting(**dict(row)) for row in rows]
+
+
+async def next_due(connection: Queryable) -> datetime | None:
+    """When the next execution that waits for its time may start, None when none does."""
+    due: datetime | None = await connection.fetchval(
+        "select min(not_before) from run_queue where not_before > clock_timestamp()"
+    )
+    return due
+
+
+async def depth(connection: Queryable) -> int:
+    count: int = await connection.fetchval("select count(*) from run_queue")
+    return count
+
+
+async def place(connection: Queryable, execution_id: str) -> int | None:
+    """1 for the next one to be claimed, None when it doesn't wait. Lanes take turns: whoever is k-th in its lane
+    comes after all that are earlier in theirs."""
+    position: int | None = await connection.fetchval(
+        """
+        with me as (
+            select lane, queued_position,
+                   (select count(*) from run_queue b where b.lane = q.lane and b.queued_position <= q.queued_position)
+                       as turn
+            from run_queue q where execution_id = $1
+        )
+        select (select count(*) from (
+            select lane, queued_position, row_number() over (partition by lane order by queued_position) as turn
+            from run_queue) o
+            where o.turn < me.turn or (o.turn = me.turn and o.queued_position <= me.queued_position))
+        from me
+        """,
+        execution_id,
+    )
+    return position
