@@ -1,0 +1,1 @@
+"""Numbered SQL files; `migrate` applies each once, in order. A released file is never edited."""

@@ -1,0 +1,56 @@
+"""Connections to Postgres: one way to open them, so that every process sees the same schemas."""
+
+from typing import Final, TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+# `rgrid` holds the event store and the operational tables, `rm` the read models.
+SEARCH_PATH: Final = "rgrid, rm"
+POOL_CONNECTIONS_MAX: Final = 10
+CONNECT_WAIT_MAX_S: Final = 10.0
+COMMAND_WAIT_MAX_S: Final = 60.0
+
+# What asyncpg raises when the server is gone, going, or not there yet: the caller may try again.
+GONE: Final[tuple[type[Exception], ...]] = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+)
+
+
+async def open_pool(
+    dsn: str,
+    *,
+    name: str = "rgrid",
+    connections_max: int = POOL_CONNECTIONS_MAX,
+    search_path: str = SEARCH_PATH,
+) -> Pool:
+    """A pool that opens its first connection now, so that a wrong address fails here. `name` shows in
+    pg_stat_activity."""
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=1,
+        max_size=connections_max,
+        timeout=CONNECT_WAIT_MAX_S,
+        command_timeout=COMMAND_WAIT_MAX_S,
+        server_settings=_session(name, search_path),
+    )
+
+
+async def connect(
+    dsn: str, *, name: str = "rgrid", search_path: str = SEARCH_PATH
+) -> "asyncpg.Connection[asyncpg.Record]":
+    """A connection outside every pool, for what must own its session: the writer, locks, LISTEN."""
+    return await asyncpg.connect(dsn, timeout=CONNECT_WAIT_MAX_S, server_settings=_session(name, search_path))
+
+
+def _session(name: str, search_path: str) -> dict[str, str]:
+    # Compiling a plan costs more than any of our short queries takes.
+    return {"application_name": name, "search_path": search_path, "jit": "off", "timezone": "UTC"}
