@@ -12,9 +12,10 @@ import msgspec
 from rgrid.executions.events import InputsVerified, OutputsStored
 from rgrid.kernel.ids import derived_id
 from rgrid.kernel.messages import AnyRecorded
-from rgrid.postgres.paging import Queryable, Rows, Where, Window, select
+from rgrid.postgres.paging import Key, Queryable, Rows, Where, Window, select
 from rgrid.subscriptions.projection import Projection
 
+KEYS: Final = (Key("created_at", "moment"), Key("artifact_id"))
 UNKNOWN_CONTENT: Final = "application/octet-stream"
 _COLUMNS: Final = "artifact_id, execution_id, artifact_type, filename, size_bytes, content_type, sha256, created_at"
 

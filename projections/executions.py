@@ -19,10 +19,17 @@ from rgrid.executions.events import (
     ExecutionTimedOut,
 )
 from rgrid.kernel.messages import AnyRecorded
-from rgrid.postgres.paging import Queryable, Rows, Where, Window, select
+from rgrid.postgres.paging import Key, Queryable, Rows, Where, Window, select
 from rgrid.subscriptions.projection import Projection
 
-SORTS: Final = ("created_at", "started_at", "completed_at", "duration_ms", "cost_micros")
+KEYS: Final = {
+    "created_at": Key("created_at", "moment"),
+    "started_at": Key("started_at", "moment", nullable=True),
+    "completed_at": Key("completed_at", "moment", nullable=True),
+    "duration_ms": Key("duration_ms", "number", nullable=True),
+    "cost_micros": Key("cost_micros", "number"),
+    "execution_id": Key("execution_id"),
+}
 OVERDUE_MAX: Final = 500
 _SUMMARY: Final = (
     "execution_id, name, status, failure_reason, runtime, batch_id, batch_index, exit_code, created_at, queued_at,"
@@ -156,15 +163,7 @@ async def page(connection: Queryable, wanted: Filter, window: Window) -> Rows:
         where.add("created_at >= {}", wanted.since)
     if wanted.until is not None:
         where.add("created_at < {}", wanted.until)
-    return await select(
-        connection,
-        columns=_SUMMARY,
-        source="executions",
-        where=where,
-        window=window,
-        key="execution_id",
-        never_null=("created_at", "cost_micros"),
-    )
+    return await select(connection, columns=_SUMMARY, source="executions", where=where, window=window)
 
 
 async def exists(connection: Queryable, execution_id: str) -> bool:
