@@ -12,7 +12,7 @@ S = TypeVar("S")
 E = TypeVar("E", bound=Event)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Decider(Generic[C, S, E]):
     """`decide` refuses by raising an RgridError; `evolve` never fails on an event that was recorded.
 
