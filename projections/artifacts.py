@@ -74,7 +74,7 @@ async def page(connection: Queryable, execution_id: str, artifact_type: str | No
     where = Where()
     where.equal("execution_id", execution_id)
     where.equal("artifact_type", artifact_type)
-    return await select(connection, columns=_COLUMNS, source="artifacts", where=where, window=window, key="artifact_id")
+    return await select(connection, columns=_COLUMNS, source="artifacts", where=where, window=window)
 
 
 async def get(connection: Queryable, artifact_id: str) -> ArtifactRow | None:

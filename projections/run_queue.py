@@ -70,7 +70,7 @@ _CANDIDATES: Final = """
     from (select lane from lanes where lane is not null limit $4) l
     cross join lateral (
         select q.execution_id, q.lane, q.queued_position from run_queue q
-        where q.lane = l.lane and q.not_before <= clock_timestamp() and q.runtime = any($2) and q.memory_mb <= $3
+        where q.lane = l.lane and q.not_before <= clock_timestamp() and q.runtime = any($2) and q.memory_mb <= $3 and q.cpu <= $5
           and not exists (select from rgrid.claim_reservations r
                           where r.execution_id = q.execution_id and r.reserved_until > clock_timestamp())
         order by q.queued_position limit $1

@@ -295,7 +295,9 @@ def evolve(state: Execution, event: ExecutionEvent) -> Execution:
             )
         case AttemptEnded():
             cost_micros = state.cost_micros + event.cost_micros
-            return replace(state, settled_token=state.fencing_token, cost_micros=cost_micros)
+            # A lost attempt settled nothing: a result that its worker hands in later is refused and recorded.
+            settled_token = state.settled_token if event.status == "lost" else state.fencing_token
+            return replace(state, settled_token=settled_token, cost_micros=cost_micros)
         case CancelRequested():
             return replace(state, cancel_requested_by=event.requested_by, cancel_reason=event.reason)
         case ExecutionCompleted():

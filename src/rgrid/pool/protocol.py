@@ -107,6 +107,8 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     slots: int
     runtimes: list[str]
     version: str
+    cores: int
+    memory_mb: int
 
 
 class Renewal(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +126,11 @@ class Work(Protocol):
 
     async def claim(self, worker_id: str, slots: int, wait_s: float) -> list[Assignment]:
         """At most `slots` attempts, oldest first; waits up to `wait_s` for the first one, then answers `[]`."""
+        ...
+
+    async def signals(self, worker_id: str, wait_s: float) -> Renewal:
+        """What a worker should not wait for until its next heartbeat: attempts to cancel, whether to drain. Answers
+        as soon as there is something new, else after `wait_s`."""
         ...
 
     async def fetch_object(self, lease: Lease, sha256: str, target: Path) -> None:
