@@ -1,0 +1,217 @@
+"""The entry point: finds the command, imports only what that command needs, and turns failures into one message."""
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final, NamedTuple, NoReturn
+
+import msgspec
+
+from rgrid import settings
+from rgrid.cli.arguments import script_split
+from rgrid.cli.output import Console, Failure, Usage, hush
+from rgrid.client.problems import GridError, Refused
+from rgrid.kernel.errors import RgridError
+
+INTERRUPTED: Final = 130
+PIPE_CLOSED: Final = 141
+
+
+class Command(NamedTuple):
+    """`module` has a function `add_<name>` that puts the arguments and the handler on a parser. What talks to no
+    service has no use for an address and a key."""
+
+    module: str
+    says: str
+    talks: bool = True
+
+
+GROUPS: Final[dict[str, dict[str, Command]]] = {
+    "Start": {
+        "up": Command("up", "start the service on this machine and keep it running", talks=False),
+        "demo": Command("demo.command", "see it work: real data, real scripts, nothing left behind", talks=False),
+        "login": Command("login", "save the address and the key of a service"),
+        "init": Command("login", "the same as login"),
+    },
+    "Run scripts": {
+        "run": Command("run", "run a script on the grid as if it ran here"),
+        "status": Command("executions", "show one execution"),
+        "logs": Command("logs", "print or follow what a script wrote"),
+        "list": Command("executions", "list executions, newest first"),
+        "download": Command("executions", "fetch the files that a script made"),
+        "cancel": Command("executions", "stop executions"),
+        "retry": Command("executions", "run the same script with the same inputs once more"),
+        "events": Command("executions", "show every recorded step of an execution"),
+    },
+    "Look around": {
+        "whoami": Command("login", "show which service and which key is in use"),
+        "health": Command("overview", "show how the service is"),
+        "workers": Command("overview", "list the workers"),
+        "runtimes": Command("overview", "list the languages and versions that scripts may use"),
+        "keys": Command("keys", "create, list, rotate and revoke API keys"),
+        "version": Command("overview", "show the version"),
+    },
+    "Operate": {
+        "worker": Command("up", "run scripts for a service whose database is elsewhere", talks=False),
+        "doctor": Command("doctor", "check what works on this machine", talks=False),
+        "openapi": Command("up", "print the description of the HTTP interface", talks=False),
+    },
+}
+COMMANDS: Final = {name: command for group in GROUPS.values() for name, command in group.items()}
+ALIASES: Final = {"key": "keys", "runtime": "runtimes", "event": "events", "execution": "list", "executions": "list"}
+EXAMPLES: Final = """\
+Examples:
+  rgrid demo                              see everything work in under a minute
+  rgrid up                                start a service here
+  rgrid run analyse.py data.csv --top 10  run a script there, get its output and files here
+  rgrid logs -f exec_01JB2Z4M7K8P9Q0R1S   follow a script that is running
+  rgrid list --status failed --json       for programs
+
+Every command has --help and --json."""
+NEXT: Final = {
+    "credentials_missing": "rgrid login",
+    "credentials_malformed": "rgrid login",
+    "credentials_invalid": "rgrid login",
+    "scope_missing": "rgrid whoami",
+    "not_found": "rgrid list",
+    "unknown_runtime": "rgrid runtimes",
+    "illegal_transition": "rgrid status ID",
+    "unreachable": "rgrid up (on this machine) or rgrid whoami (which service was meant?)",
+    "internal": "rgrid health",
+    "unavailable": "rgrid health",
+    "bad_setting": "rgrid doctor",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with our tone: one message, and the way to the help."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Usage(f"{message[:1].upper()}{message[1:]}.", f"{self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; the result is the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    console = Console(has_colours=not settings.inherited("NO_COLOR").get("NO_COLOR"))
+    try:
+        code = _dispatch(words, console)
+        sys.stdout.flush()
+        return code
+    except Failure as failure:
+        console.fail(str(failure), following=failure.following, name=failure.name)
+        return failure.code
+    except Refused as error:
+        details = [f"{field.field}: {field.message}" for field in error.problem.errors]
+        following = _next(error.code, str(error))
+        console.fail(str(error), details, request_id=error.request_id, following=following, name=error.code)
+        return 1
+    except (GridError, RgridError) as error:
+        console.fail(str(error), following=_next(error.code, str(error)), name=error.code)
+        return 1
+    except msgspec.ValidationError as error:
+        console.fail(f"The service answered what this version does not understand: {error}.", following="rgrid health")
+        return 1
+    except KeyboardInterrupt:
+        console.fail("Interrupted.", name="interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        hush()
+        return PIPE_CLOSED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        console.fail(f"{where}{error.strerror or error}.", name="os")
+        return 1
+
+
+def _dispatch(words: list[str], console: Console) -> int:
+    before, name, after = _split(words)
+    if name == "help":
+        return _help(after)
+    # What follows the script belongs to the script, also what looks like an option of ours.
+    own, passed = script_split(after) if name == "run" else (after, [])
+    console.json = "--json" in before + own
+    parser = _parser(name)
+    args = parser.parse_args(before + own)
+    args.passed = passed
+    handler = getattr(args, "handler", None)
+    if handler is None:
+        parser.print_help()
+        return 2
+    return int(handler(args, console))
+
+
+def _split(words: list[str]) -> tuple[list[str], str, list[str]]:
+    """Global options, the command, and all that follows it."""
+    before: list[str] = []
+    position = 0
+    while position < len(words):
+        word = words[position]
+        if word in ("-h", "--help"):
+            return [], "help", []
+        if word == "--version":
+            return before, "version", []
+        if not word.startswith("-"):
+            return before, _command(word), words[position + 1 :]
+        taken = 2 if word in ("--profile", "--api-url", "--api-key") else 1
+        if taken == 1 and word.partition("=")[0] not in ("--json", "--profile", "--api-url", "--api-key"):
+            raise Usage(f"There is no option {word} before the command.", "rgrid --help")
+        before += words[position : position + taken]
+        position += taken
+    return [], "help", []
+
+
+def _command(word: str) -> str:
+    name = ALIASES.get(word, word)
+    if name not in COMMANDS and name != "help":
+        near = difflib.get_close_matches(word, COMMANDS, n=1)
+        raise Usage(f"There is no command {word}.", f"rgrid {near[0]} --help" if near else "rgrid --help")
+    return name
+
+
+def _parser(name: str) -> Parser:
+    command = COMMANDS[name]
+    shared = argparse.ArgumentParser(add_help=False)
+    group = shared.add_argument_group("everywhere")
+    group.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document")
+    if command.talks:
+        for option, metavar, says in (
+            ("--profile", "NAME", "the saved service to talk to"),
+            ("--api-url", "URL", "the service to talk to (RGRID_API_URL)"),
+            ("--api-key", "KEY", "the key to send (RGRID_API_KEY)"),
+        ):
+            group.add_argument(option, metavar=metavar, default=argparse.SUPPRESS, help=says)
+    parser = Parser(
+        prog=f"rgrid {name}",
+        description=f"{command.says[:1].upper()}{command.says[1:]}.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[shared],
+        allow_abbrev=False,
+    )
+    module = import_module(f"rgrid.cli.{command.module}")
+    getattr(module, f"add_{name}")(parser, shared)
+    return parser
+
+
+def _help(words: list[str]) -> int:
+    if words and words[0] != "help":
+        _parser(_command(words[0])).print_help()
+        return 0
+    print("rgrid runs scripts on your machines as if they ran here, and remembers everything that happened.\n")
+    print("Usage: rgrid COMMAND [OPTIONS]\n")
+    for title, commands in GROUPS.items():
+        print(f"{title}:")
+        for name, command in commands.items():
+            print(f"  {name:<10} {command.says}")
+        print()
+    print(EXAMPLES)
+    return 0
+
+
+def _next(code: str, message: str) -> str | None:
+    following = NEXT.get(code)
+    named = re.search(r"exec_[0-9A-Z]+", message)
+    return following.replace("ID", named[0]) if following and named else following

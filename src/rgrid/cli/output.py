@@ -1,0 +1,192 @@
+"""What the command line says and how: tables and colours for people, one JSON document for programs."""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final, TextIO
+
+import msgspec
+
+from rgrid.kernel import clock
+
+BAR_WIDTH: Final = 24
+BAR_EVERY_MS: Final = 100
+_COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}
+STATUS_COLOURS: Final = {
+    "completed": "green",
+    "active": "green",
+    "ok": "green",
+    "failed": "red",
+    "timed_out": "red",
+    "down": "red",
+    "lost": "red",
+    "revoked": "red",
+    "expired": "red",
+    "cancelled": "yellow",
+    "degraded": "yellow",
+    "rotating": "yellow",
+    "draining": "yellow",
+    "running": "blue",
+}
+
+
+class Failure(Exception):
+    """A command that can't do what was asked. `following` is the next command to type."""
+
+    def __init__(self, message: str, following: str | None = None, *, code: int = 1, name: str = "client") -> None:
+        super().__init__(message)
+        self.following = following
+        self.code = code
+        self.name = name
+
+
+class Usage(Failure):
+    """The command line itself is wrong: exit code 2."""
+
+    def __init__(self, message: str, following: str | None = None) -> None:
+        super().__init__(message, following, code=2, name="usage")
+
+
+class Console:
+    """Standard output for results, standard error for everything said about them."""
+
+    def __init__(self, *, json: bool = False, has_colours: bool = False) -> None:
+        self.json = json
+        self.has_colours = has_colours
+        self.shows_bars = sys.stderr.isatty() and not json and has_colours
+
+    def line(self, text: str = "") -> None:
+        """One line of the result."""
+        print(text)
+
+    def note(self, text: str) -> None:
+        """One line about the result; programs don't want it."""
+        if not self.json:
+            print(text, file=sys.stderr, flush=True)
+
+    def document(self, value: Any) -> None:
+        """The result of a command as its one JSON document."""
+        encoded = msgspec.json.format(msgspec.json.encode(value), indent=2)
+        print(encoded.decode())
+
+    def json_line(self, value: Any) -> None:
+        """One of many JSON documents, each in its line."""
+        print(msgspec.json.encode(value).decode(), flush=True)
+
+    def paint(self, text: str, colour: str | None, stream: TextIO | None = None) -> str:
+        if not (colour and self.has_colours and (stream or sys.stdout).isatty()):
+            return text
+        return f"\033[{_COLOURS[colour]}m{text}\033[0m"
+
+    def status(self, text: str) -> str:
+        return self.paint(text, STATUS_COLOURS.get(text))
+
+    def table(self, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Columns as wide as their widest cell; a column called STATUS has colours."""
+        shown = [[plain(cell) for cell in row] for row in rows]
+        widths = [max(len(cell) for cell in column) for column in zip(headers, *shown, strict=True)]
+        print(self.paint(_row(headers, widths), "bold"))
+        coloured = headers.index("STATUS") if "STATUS" in headers else None
+        for row in shown:
+            text = _row(row, widths)
+            if coloured is not None:
+                start = sum(widths[:coloured]) + 2 * coloured
+                cell = row[coloured]
+                text = text[:start] + self.status(cell) + text[start + len(cell) :]
+            print(text)
+
+    def facts(self, pairs: Iterable[tuple[str, str | None]]) -> None:
+        """Names and values in two columns; what has no value is left out."""
+        kept = [(name, plain(value)) for name, value in pairs if value not in (None, "")]
+        width = max((len(name) for name, _ in kept), default=0)
+        for name, value in kept:
+            shown = self.status(value) if name == "Status" else value
+            print(f"{self.paint(name.ljust(width), 'dim')}  {shown}")
+
+    def fail(
+        self,
+        message: str,
+        details: Sequence[str] = (),
+        *,
+        request_id: str = "",
+        following: str | None = None,
+        name: str = "client",
+    ) -> None:
+        """The one message of a command that failed; programs get it as their document too."""
+        stamp = f" (request {request_id})" if request_id else ""
+        text = f"{self.paint('rgrid:', 'red', sys.stderr)} {plain(message)}{stamp}"
+        text += "".join(f"\n  {plain(detail)}" for detail in details)
+        if following:
+            text += f"\n  Next: {following}"
+        print(text, file=sys.stderr, flush=True)
+        if self.json:
+            error = {"code": name, "detail": message, "errors": list(details)}
+            self.document({"error": {**error, "request_id": request_id or None, "next": following}})
+
+
+class Bar:
+    """One line on a terminal that shows how far a transfer is; silent anywhere else."""
+
+    def __init__(self, console: Console, title: str, total: int) -> None:
+        self._shown = console.shows_bars and total > 0
+        self._title, self._total, self._done = title, total, 0
+        self._last_ms = 0
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            print("\r\033[2K", end="", file=sys.stderr, flush=True)
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        now_ms = clock.monotonic_ms()
+        if not self._shown or now_ms - self._last_ms < BAR_EVERY_MS:
+            return
+        self._last_ms = now_ms
+        share = min(self._done / self._total, 1.0)
+        filled = round(share * BAR_WIDTH)
+        bar = "━" * filled + "─" * (BAR_WIDTH - filled)
+        print(f"\r\033[2K{self._title} {bar} {share:4.0%} of {size(self._total)}", end="", file=sys.stderr, flush=True)
+
+
+def plain(text: str) -> str:
+    """Text from elsewhere without the characters that steer a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def moment(value: datetime | None) -> str:
+    """A moment in the time zone of whoever reads it."""
+    return value.astimezone().strftime("%Y-%m-%d %H:%M:%S") if value else "-"
+
+
+def duration(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return "-"
+    if milliseconds < 60_000:
+        return f"{milliseconds / 1000:.2f} s"
+    minutes, seconds = divmod(round(milliseconds / 1000), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
+
+
+def size(count: int) -> str:
+    if count < 1000:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 999.5:
+            return f"{value:.1f} {unit}" if value < 99.5 else f"{value:.0f} {unit}"
+    return f"{value / 1000:.1f} TB"
+
+
+def hush() -> None:
+    """After the reader of a pipe has gone: nothing more can be said, and Python must not try at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
