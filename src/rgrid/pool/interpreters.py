@@ -1,0 +1,212 @@
+"""Which interpreters this machine has. Found by running them: a name on PATH may be a shim that starts nothing."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+Family = Literal["python", "node", "bash"]
+_PROBE_TIMEOUT_S: Final = 20
+_CANDIDATES_MAX: Final = 64
+_ASK_PYTHON: Final = (
+    "import sys; print(sys.version_info[0], sys.version_info[1], sys.version_info[2],"
+    " sys.implementation.name); print(sys.base_prefix); print(sys.base_exec_prefix)"
+)
+_PYTHON_NAME: Final = re.compile(r"python3\.\d+")
+
+
+class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
+    """`program` is the real file, `prefixes` the folders that it needs beside /usr, at the same paths."""
+
+    runtime: str
+    family: Family
+    version: tuple[int, ...]
+    program: str
+    prefixes: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+
+
+def discover(search_path: list[str], extra_folders: tuple[Path, ...] = ()) -> list[Interpreter]:
+    """Every usable interpreter, best one per runtime, Pythons first and newest last. Blocking: about 30 ms each."""
+    found: dict[str, Interpreter] = {}
+    for program in _python_candidates(search_path, extra_folders):
+        interpreter = _ask_python(program)
+        if interpreter is None:
+            continue
+        known = found.get(interpreter.runtime)
+        if known is None or interpreter.version > known.version:
+            found[interpreter.runtime] = interpreter
+    pythons = sorted(found.values(), key=lambda one: one.version)
+    return [*_with_default_alias(pythons), *_others(search_path)]
+
+
+def resolve(runtime: str, interpreters: list[Interpreter]) -> Interpreter | None:
+    """By canonical name or alias."""
+    wanted = runtime.strip().lower()
+    for one in interpreters:
+        if wanted == one.runtime or wanted in one.aliases:
+            return one
+    return None
+
+
+def _python_candidates(search_path: list[str], extra_folders: tuple[Path, ...]) -> list[Path]:
+    folders = [Path(folder) for folder in search_path if folder]
+    folders += [Path("/usr/local/bin"), Path("/usr/bin"), *extra_folders]
+    for home in (Path(os.path.expanduser("~")), Path("/opt")):
+        for pattern in (".pyenv/versions/*/bin", ".local/share/uv/python/*/bin", "python*/bin"):
+            folders += sorted(home.glob(pattern)) if _may_list(home) else []
+    programs = [Path(sys._base_executable)] if hasattr(sys, "_base_executable") else []
+    for folder in folders:
+        if folder.name == "shims" or not _may_list(folder):
+            continue
+        programs += [path for path in sorted(folder.glob("python3.*")) if _PYTHON_NAME.fullmatch(path.name)]
+    unique = dict.fromkeys(Path(os.path.realpath(path)) for path in programs if os.access(path, os.X_OK))
+    return list(unique)[:_CANDIDATES_MAX]
+
+
+def _may_list(folder: Path) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK)
+
+
+def _run(argv: list[str]) -> list[str] | None:
+    try:
+        done = subprocess.run(
+            argv,
+            env={"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PROBE_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode(errors="replace").splitlines() if done.returncode == 0 else None
+
+
+def _ask_python(program: Path) -> Interpreter | None:
+    lines = _run([str(program), "-I", "-S", "-c", _ASK_PYTHON])
+    if lines is None or len(lines) != 3:
+        return None
+    major, minor, patch, implementation = lines[0].split()
+    if implementation != "cpython":
+        return None
+    prefixes = dict.fromkeys(os.path.realpath(line) for line in lines[1:])
+    short = f"{major}.{minor}"
+    return Interpreter(
+        runtime=f"python:{short}",
+        family="python",
+        version=(int(major), int(minor), int(patch)),
+        program=str(program),
+        prefixes=tuple(prefix for prefix in prefixes if not _in_usr(prefix)),
+        aliases=(f"python{short}", f"python-{short}", f"py{major}{minor}", f"python:{short}.{patch}"),
+    )
+
+
+def _in_usr(path: str) -> bool:
+    return path == "/usr" or path.startswith("/usr/")
+
+
+def _with_default_alias(pythons: list[Interpreter]) -> list[Interpreter]:
+    """`python` is 3.11, as the contract has it, or the newest one where there is no 3.11."""
+    if not pythons:
+        return []
+    default = next((one for one in pythons if one.version[:2] == (3, 11)), pythons[-1])
+    aliases = (*default.aliases, "python", "python3", "py")
+    return [msgspec.structs.replace(one, aliases=aliases) if one is default else one for one in pythons]
+
+
+def _others(search_path: list[str]) -> list[Interpreter]:
+    found: list[Interpreter] = []
+    node = shutil.which("node", path=os.pathsep.join([*search_path, "/usr/local/bin", "/usr/bin"]))
+    lines = _run([node, "--version"]) if node else None
+    if node and lines and (match := re.fullmatch(r"v(\d+)\.(\d+)\.(\d+)", lines[0].strip())):
+        program = os.path.realpath(node)
+        major = match.group(1)
+        prefix = () if _in_usr(program) else (str(Path(program).parent.parent),)
+        found.append(
+            Interpreter(
+                runtime=f"node:{major}",
+                family="node",
+                version=tuple(int(part) for part in match.groups()),
+                program=program,
+                prefixes=prefix,
+                aliases=("node", f"node{major}", f"node-{major}", "nodejs"),
+            )
+        )
+    for bash in ("/usr/bin/bash", "/bin/bash", "/usr/local/bin/bash"):
+        lines = _run([bash, "-c", 'echo "${BASH_VERSINFO[0]} ${BASH_VERSINFO[1]} ${BASH_VERSINFO[2]}"'])
+        if lines:
+            version = tuple(int(part) for part in lines[0].split())
+            program = os.path.realpath(bash)
+            found.append(
+                Interpreter(
+                    runtime="bash",
+                    family="bash",
+                    version=version,
+                    program=program,
+                    prefixes=() if _in_usr(program) else (program,),
+                    aliases=("sh", f"bash:{version[0]}", f"bash{version[0]}"),
+                )
+            )
+            break
+    return found
+
+
+_CLEAN: Final = "python"
+
+
+def make_clean(interpreter: Interpreter, folder: Path) -> None:
+    """An empty virtual environment per Python: scripts find the standard library and nothing that happens to be
+    installed beside it, which also starts three times faster on a crowded interpreter."""
+    place = _clean_folder(interpreter, folder)
+    version = ".".join(map(str, interpreter.version[:2]))
+    (place / "lib" / f"python{version}" / "site-packages").mkdir(parents=True, exist_ok=True)
+    (place / "bin").mkdir(exist_ok=True)
+    home = Path(interpreter.program).parent
+    (place / "pyvenv.cfg").write_text(
+        f"home = {home}\ninclude-system-site-packages = false\nversion = {'.'.join(map(str, interpreter.version))}\n"
+    )
+    for name in ("python", "python3", f"python{version}"):
+        link = place / "bin" / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(interpreter.program)
+
+
+def program(interpreter: Interpreter, folder: Path, boxed: bool) -> str:
+    """The program as a script's process sees it."""
+    if interpreter.family != "python":
+        return interpreter.program
+    place = Path(inside(interpreter)) if boxed else _clean_folder(interpreter, folder)
+    return str(place / "bin" / "python")
+
+
+def binds(interpreter: Interpreter, folder: Path) -> tuple[tuple[str, str], ...]:
+    """What the box must show beside /usr: (source, target)."""
+    prefixes = [(prefix, prefix) for prefix in interpreter.prefixes]
+    if interpreter.family == "python":
+        prefixes.append((str(_clean_folder(interpreter, folder)), inside(interpreter)))
+    return tuple(prefixes)
+
+
+def environment(interpreter: Interpreter, program: str) -> dict[str, str]:
+    """What the interpreter needs: lines as they are printed, no compiled files among the outputs, and the inputs in
+    /work importable like the files beside a script."""
+    path = "/usr/local/bin:/usr/bin:/bin"
+    env = {"PATH": f"{Path(program).parent}:{path}" if not program.startswith("/usr/bin/") else path}
+    if interpreter.family == "python":
+        env.update(PYTHONUNBUFFERED="1", PYTHONDONTWRITEBYTECODE="1", PYTHONPATH="/work")
+    return env
+
+
+def inside(interpreter: Interpreter) -> str:
+    """Where the box shows the clean environment."""
+    return f"/rgrid/{_CLEAN}{'.'.join(map(str, interpreter.version[:2]))}"
+
+
+def _clean_folder(interpreter: Interpreter, folder: Path) -> Path:
+    return folder / f"{_CLEAN}{'.'.join(map(str, interpreter.version[:2]))}"
