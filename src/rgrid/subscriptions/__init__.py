@@ -1,0 +1,1 @@
+"""Following the log: projections, processes, their checkpoints, rebuilds and dead letters."""
