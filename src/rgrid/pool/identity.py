@@ -1,0 +1,71 @@
+"""What this worker says of itself: who it is among all processes that ever ran here, and what it can run."""
+
+import os
+import socket
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from rgrid.kernel.ids import new_id
+from rgrid.pool.engines.engine import Engine
+from rgrid.pool.protocol import WorkerInfo
+
+START_TIME_FIELD: Final = 22  # of /proc/<pid>/stat, counted from 1 (proc_pid_stat(5))
+MEMORY_LIMITS: Final = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+
+def describe_worker(engine: Engine, slots: int) -> WorkerInfo:
+    """A new worker id. Boot id, pid and start time together tell this process from any other that had its pid."""
+    return WorkerInfo(
+        worker_id=new_id("wrk"),
+        hostname=socket.gethostname(),
+        pid=os.getpid(),
+        boot_id=_boot_id(),
+        process_started_ticks=_started_ticks(),
+        runner_kind=engine.runner_kind,
+        sandbox_level=engine.level,
+        slots=slots,
+        runtimes=engine.runtimes(),
+        version=_version(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_mb=_memory_mb(),
+    )
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _started_ticks() -> int:
+    try:
+        # The second field is the command's name in parentheses and may hold blanks, so count after the last one.
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        return int(fields[START_TIME_FIELD - 3])
+    except OSError:
+        return 0
+
+
+def _version() -> str:
+    try:
+        return metadata.version("rgrid")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+def _memory_mb() -> int:
+    """What the machine has, or the container's limit where that is less."""
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in MEMORY_LIMITS:
+        try:
+            text = path.read_text().strip()
+        except OSError:
+            continue
+        if text.isdecimal():
+            size = min(size, int(text))
+    return size // (1024 * 1024)
