@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-import asyncpg
 import msgspec
 
 from rgrid.eventstore.append import Rider
 from rgrid.kernel.errors import Conflict, Malformed, NotFound, RgridError, Unavailable
+from rgrid.postgres.pool import GONE
 from rgrid.web import conditional, idempotency
 from rgrid.web.decoding import BodyDecoder, QueryDecoder, raise_malformed, split_query
 from rgrid.web.exchange import ASGIScope, ClientGone, Exchange, Receive, Send
@@ -23,9 +23,6 @@ log = logging.getLogger(__name__)
 
 EXCHANGE: Final = "rgrid.exchange"
 _PAGE_NAMES: Final = frozenset({"offset", "limit", "cursor", "sort", "order"})
-_DATABASE_GONE: Final = (asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.InterfaceError,
-                         asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.TooManyConnectionsError,
-                         ConnectionError)  # fmt: skip
 
 
 class Endpoint:
@@ -64,10 +61,11 @@ async def guarded(exchange: Exchange, work: Any) -> None:
         answer = problem(error, exchange.path, exchange.request_id)
         if answer.status >= 500:
             log.warning("%s: %s", error.code, error.detail, extra={"fields": {"request_id": exchange.request_id}})
-    except _DATABASE_GONE as error:
-        log.warning("the database is away: %r", error, extra={"fields": {"request_id": exchange.request_id}})
-        gone = Unavailable("The database is not reachable.", code="database_unavailable")
-        answer = problem(gone, exchange.path, exchange.request_id)
+    except GONE as error:
+        log.warning(
+            "a neighbour is away: %r", error, exc_info=True, extra={"fields": {"request_id": exchange.request_id}}
+        )
+        answer = problem(_away(error), exchange.path, exchange.request_id)
     except Exception:  # The last line of defence of a request: it is logged and answered.
         log.exception("a request failed", extra={"fields": {"request_id": exchange.request_id}})
         answer = internal(exchange.path, exchange.request_id)
@@ -75,6 +73,12 @@ async def guarded(exchange: Exchange, work: Any) -> None:
         # The answer has begun, so its status stands; breaking the connection tells the client that it isn't whole.
         raise ConnectionAbortedError("the answer broke off")
     await exchange.answer(answer)
+
+
+def _away(error: Exception) -> Unavailable:
+    if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+        return Unavailable("A part of the service is not available.")
+    return Unavailable("The database is not reachable.", code="database_unavailable")
 
 
 async def admit(exchange: Exchange, site: Site) -> None:

@@ -160,7 +160,8 @@ def _union(value: Any, kind: i.UnionType, path: str, found: list[Fault], depth: 
         names = " | ".join(dict.fromkeys(_name(option) for option in kind.types))
         found.append((path, _expected(names, value)))
         return
-    found.extend(min(tried, key=lambda one: len(one)))
+    nearest = min(tried, key=len)
+    found.extend(nearest)
 
 
 def _same_kind(value: Any, option: i.Type) -> bool:
