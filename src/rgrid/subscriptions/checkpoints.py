@@ -2,10 +2,13 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from rgrid.postgres.pool import Connection, Pool
 from rgrid.subscriptions.supervision import LeadershipLost
+
+Queryable: TypeAlias = "Connection | Pool"
+"""For one statement either will do."""
 
 LIVE_SCHEMA: Final = "rm"
 NEXT_SCHEMA: Final = "rm_next"
@@ -34,7 +37,7 @@ class Move:
     to: int
 
 
-async def load(conn: Connection | Pool, subscriber: str) -> list[Checkpoint]:
+async def load(conn: Queryable, subscriber: str) -> list[Checkpoint]:
     """The checkpoints of every version of one subscriber, the newest version first."""
     rows = await conn.fetch(
         "select subscriber, version, position, ready, tables from rgrid.checkpoints"
@@ -47,7 +50,7 @@ async def load(conn: Connection | Pool, subscriber: str) -> list[Checkpoint]:
     ]
 
 
-async def create(conn: Connection | Pool, checkpoint: Checkpoint) -> None:
+async def create(conn: Queryable, checkpoint: Checkpoint) -> None:
     await conn.execute(
         "insert into rgrid.checkpoints (subscriber, version, position, ready, tables) values ($1, $2, $3, $4, $5)"
         " on conflict (subscriber, version) do nothing",

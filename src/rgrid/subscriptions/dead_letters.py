@@ -11,7 +11,7 @@ from typing import Final
 
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.postgres.pool import Connection, Pool
-from rgrid.subscriptions.checkpoints import WISHES
+from rgrid.subscriptions.checkpoints import WISHES, Queryable
 
 PARKED_MAX: Final = 10_000
 ERROR_LENGTH_MAX: Final = 4_000
@@ -36,7 +36,7 @@ class DeadLetter:
 
 
 async def show(
-    conn: Connection | Pool,
+    conn: Queryable,
     subscriber: str | None = None,
     *,
     after: int = 0,
@@ -56,7 +56,7 @@ async def show(
     return [DeadLetter(**row) for row in rows]
 
 
-async def retry(conn: Connection | Pool, subscriber: str, stream_id: str | None = None) -> int:
+async def retry(conn: Queryable, subscriber: str, stream_id: str | None = None) -> int:
     """Asks for another try of everything parked for one stream, or for all; says how many events that is."""
     count: int = await conn.fetchval(
         "with asked as (update rgrid.dead_letters set wanted = 'retry' where subscriber = $1 and skipped_at is null"
@@ -69,7 +69,7 @@ async def retry(conn: Connection | Pool, subscriber: str, stream_id: str | None 
     return count
 
 
-async def skip(conn: Connection | Pool, subscriber: str, position: int) -> bool:
+async def skip(conn: Queryable, subscriber: str, position: int) -> bool:
     """Asks to give up one parked event and go on with those behind it; False when it is not parked."""
     count: int = await conn.fetchval(
         "with asked as (update rgrid.dead_letters set wanted = 'skip' where subscriber = $1 and position = $2"
@@ -145,7 +145,7 @@ async def wanted(pool: Pool, subscriber: str, version: int) -> list[tuple[str, i
     return [(row["stream_id"], row["position"], row["wanted"]) for row in rows]
 
 
-async def give_up(conn: Connection | Pool, subscriber: str, version: int, position: int) -> None:
+async def give_up(conn: Queryable, subscriber: str, version: int, position: int) -> None:
     await conn.execute(
         "update rgrid.dead_letters set skipped_at = now(), wanted = null"
         " where subscriber = $1 and version = $2 and position = $3",

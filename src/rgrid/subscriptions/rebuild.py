@@ -14,7 +14,7 @@ import asyncpg
 
 from rgrid.postgres.pool import Connection, Pool
 from rgrid.subscriptions import checkpoints
-from rgrid.subscriptions.checkpoints import LIVE_SCHEMA, NEXT_SCHEMA, WISHES, Checkpoint
+from rgrid.subscriptions.checkpoints import LIVE_SCHEMA, NEXT_SCHEMA, WISHES, Checkpoint, Queryable
 from rgrid.subscriptions.projection import Projection
 from rgrid.subscriptions.subscription import Subscription
 from rgrid.subscriptions.supervision import LeadershipLost
@@ -48,7 +48,7 @@ def standing(projection: Projection, known: Sequence[Checkpoint]) -> Standing:
     return Standing.TO_BUILD
 
 
-async def ask(conn: Connection | Pool, name: str) -> bool:
+async def ask(conn: Queryable, name: str) -> bool:
     """Marks a live read model as outdated; its leader then builds it anew beside and swaps. False: no such name."""
     status = await conn.execute("update rgrid.checkpoints set version = 0 where subscriber = $1 and ready", name)
     await conn.execute("select pg_notify($1, '')", WISHES)
