@@ -192,12 +192,13 @@ def unlisted_read_models(tree: Path) -> list[str]:
 
 
 def topics(tree: Path) -> dict[str, str]:
-    """Every topic that some slice's `events.py` registers, with the file that does."""
-    found = {}
+    """Every topic that some slice's `events.py` registers or lifts to a newer one, with the file that does."""
+    found: dict[str, str] = {}
     for path in (tree / "src/rgrid").glob("*/events.py"):
         for node in nodes(path):
-            target = node.target if isinstance(node, ast.AnnAssign) else None
-            if isinstance(target, ast.Name) and target.id == "TOPICS" and isinstance(node.value, ast.Dict):
+            if not isinstance(node, ast.AnnAssign) or not isinstance(node.value, ast.Dict):
+                continue
+            if isinstance(node.target, ast.Name) and node.target.id in ("TOPICS", "UPCASTERS"):
                 keys = [key.value for key in node.value.keys if isinstance(key, ast.Constant)]
                 found |= {str(key): name(tree, path) for key in keys}
     return found
