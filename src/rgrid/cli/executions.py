@@ -2,18 +2,17 @@
 
 import argparse
 import fnmatch
-from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from rgrid.cli import arguments
 from rgrid.cli.connection import connect
+from rgrid.cli.lists import fetch
 from rgrid.cli.output import Console, Failure, duration, moment, plain, size
 from rgrid.cli.run import STDERR_LINES_MAX, download_all
 from rgrid.client.answers import EventRecord, Execution, ExecutionRow
-from rgrid.client.grid import PAGE_MAX, Client
 from rgrid.kernel.money import display
 
 STATUSES: Final = ("awaiting_inputs", "queued", "running", "completed", "failed", "cancelled", "timed_out")
@@ -121,15 +120,15 @@ def list_(args: argparse.Namespace, console: Console) -> int:
     }
     wanted = None if args.all else args.limit
     with connect(args, console) as client:
-        rows, total = _rows(client, filters, wanted)
+        found = fetch(client, "/executions", filters, wanted)
     if console.json:
-        console.document({"data": rows, "pagination": {"total": total, "shown": len(rows)}})
+        console.document(found.document())
         return 0
-    if not rows:
+    if not found.rows:
         is_filtered = any(value is not None for value in filters.values())
         console.note("Nothing matches." if is_filtered else "No executions yet.\n  Next: rgrid run SCRIPT")
         return 0
-    shown = [msgspec.convert(row, ExecutionRow) for row in rows]
+    shown = msgspec.convert(found.rows, list[ExecutionRow])
     console.table(
         ("ID", "STATUS", "NAME", "RUNTIME", "CREATED", "DURATION", "COST"),
         [
@@ -145,21 +144,9 @@ def list_(args: argparse.Namespace, console: Console) -> int:
             for row in shown
         ],
     )
-    if len(rows) < total:
-        console.note(f"{len(rows)} of {total}; more with --limit N or --all")
+    if len(found.rows) < found.total:
+        console.note(f"{len(found.rows)} of {found.total}; more with --limit N or --all")
     return 0
-
-
-def _rows(client: Client, filters: dict[str, object], wanted: int | None) -> tuple[list[dict[str, Any]], int]:
-    rows: list[dict[str, Any]] = []
-    total = 0
-    limit = PAGE_MAX if wanted is None else min(wanted, PAGE_MAX)
-    for page in client.pages("/executions", {**filters, "limit": limit}):
-        rows += page["data"]
-        total = page["pagination"]["total"]
-        if wanted is not None and len(rows) >= wanted:
-            break
-    return rows[:wanted], total
 
 
 def add_download(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -> None:
@@ -244,16 +231,15 @@ def add_events(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser
 
 def events(args: argparse.Namespace, console: Console) -> int:
     with connect(args, console) as client:
-        path = f"/executions/{args.execution_id}/events"
-        rows = [row for page in islice(client.pages(path, {"limit": PAGE_MAX}), PAGE_MAX) for row in page["data"]]
+        found = fetch(client, f"/executions/{args.execution_id}/events")
     if console.json:
-        console.document({"data": rows, "pagination": {"total": len(rows), "shown": len(rows)}})
+        console.document(found.document())
         return 0
     console.table(
         ("POSITION", "VERSION", "EVENT", "WHEN", "BY"),
         [
             (str(event.position), str(event.stream_version), event.type, moment(event.occurred_at), event.actor)
-            for event in (msgspec.convert(row, EventRecord) for row in rows)
+            for event in msgspec.convert(found.rows, list[EventRecord])
         ],
     )
     return 0

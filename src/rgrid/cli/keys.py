@@ -4,17 +4,20 @@ import argparse
 from datetime import timedelta
 from typing import Final
 
+import msgspec
+
 from rgrid.cli import arguments
 from rgrid.cli.connection import connect
+from rgrid.cli.lists import fetch
 from rgrid.cli.output import Console, moment
-from rgrid.client.answers import NewKey
+from rgrid.client.answers import Key, NewKey
 from rgrid.kernel import clock
 
 SCOPES: Final = ("read", "run", "admin")
 
 
 def add_keys(parser: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", help=argparse.SUPPRESS)
     create = commands.add_parser("create", parents=[shared], help="make a key; it is shown once", allow_abbrev=False)
     create.add_argument("name", metavar="NAME", help="what lists call it")
     create.add_argument("--scope", choices=SCOPES, action="append", help="read, run (the default) or admin")
@@ -65,9 +68,9 @@ def _show_once(made: NewKey, console: Console) -> int:
 
 def list_keys(args: argparse.Namespace, console: Console) -> int:
     with connect(args, console) as client:
-        rows = list(client.keys())
+        found = fetch(client, "/keys")
     if console.json:
-        console.document({"data": rows, "pagination": {"total": len(rows), "shown": len(rows)}})
+        console.document(found.document())
         return 0
     console.table(
         ("ID", "NAME", "STATUS", "SCOPES", "PREFIX", "LAST USED", "EXPIRES"),
@@ -81,7 +84,7 @@ def list_keys(args: argparse.Namespace, console: Console) -> int:
                 moment(key.last_used_at),
                 moment(key.expires_at),
             )
-            for key in rows
+            for key in msgspec.convert(found.rows, list[Key])
         ],
     )
     return 0

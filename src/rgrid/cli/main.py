@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -18,6 +19,7 @@ from rgrid.kernel.errors import RgridError
 
 INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 141
+HELP_WIDTH: Final = 112
 
 
 class Command(NamedTuple):
@@ -84,6 +86,13 @@ NEXT: Final = {
     "unavailable": "rgrid health",
     "bad_setting": "rgrid doctor",
 }
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """One line for each option where the terminal is wide enough."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=shutil.get_terminal_size((HELP_WIDTH, 24)).columns - 2)
 
 
 class Parser(argparse.ArgumentParser):
@@ -187,7 +196,7 @@ def _parser(name: str) -> Parser:
     parser = Parser(
         prog=f"rgrid {name}",
         description=f"{command.says[:1].upper()}{command.says[1:]}.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
         parents=[shared],
         allow_abbrev=False,
     )

@@ -5,7 +5,9 @@ import argparse
 import msgspec
 
 from rgrid.cli.connection import connect
+from rgrid.cli.lists import fetch
 from rgrid.cli.output import Console, moment
+from rgrid.client.answers import Health, Runtime, Worker
 
 
 def add_health(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -> None:
@@ -15,10 +17,11 @@ def add_health(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser
 
 def health(args: argparse.Namespace, console: Console) -> int:
     with connect(args, console, needs_key=False) as client:
-        found = client.health()
+        document = client.health_document()
         url = client.url
+    found = msgspec.convert(document, Health)
     if console.json:
-        console.document(found)
+        console.document(document)
         return 1 if found.status == "down" else 0
     console.facts(
         [
@@ -50,11 +53,11 @@ def add_workers(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParse
 
 def workers(args: argparse.Namespace, console: Console) -> int:
     with connect(args, console) as client:
-        rows = list(client.workers(args.status))
+        found = fetch(client, "/workers", {"status": args.status})
     if console.json:
-        console.document({"data": rows, "pagination": {"total": len(rows), "shown": len(rows)}})
+        console.document(found.document())
         return 0
-    if not rows:
+    if not found.rows:
         console.note("No workers.\n  Next: rgrid up (with at least one slot)")
         return 0
     console.table(
@@ -69,7 +72,7 @@ def workers(args: argparse.Namespace, console: Console) -> int:
                 moment(worker.last_heartbeat_at),
                 worker.version,
             )
-            for worker in rows
+            for worker in msgspec.convert(found.rows, list[Worker])
         ],
     )
     return 0
@@ -82,9 +85,9 @@ def add_runtimes(parser: argparse.ArgumentParser, _shared: argparse.ArgumentPars
 
 def runtimes(args: argparse.Namespace, console: Console) -> int:
     with connect(args, console) as client:
-        rows = list(client.runtimes())
+        found = fetch(client, "/runtimes")
     if console.json:
-        console.document({"data": rows, "pagination": {"total": len(rows), "shown": len(rows)}})
+        console.document(found.document())
         return 0
     console.table(
         ("NAME", "AVAILABLE", "ALSO", "LANGUAGE", "VERSION"),
@@ -96,7 +99,7 @@ def runtimes(args: argparse.Namespace, console: Console) -> int:
                 runtime.language,
                 runtime.version,
             )
-            for runtime in rows
+            for runtime in msgspec.convert(found.rows, list[Runtime])
         ],
     )
     return 0

@@ -267,10 +267,13 @@ class Client:
         return self._every("/runtimes", Runtime)
 
     def health(self) -> Health:
+        return msgspec.convert(self.health_document(), Health)
+
+    def health_document(self) -> Any:
         """How the service is, also when it is down but still able to say so."""
         try:
-            return msgspec.convert(self.document("GET", "/health", retry=False), Health)
+            return self.document("GET", "/health", retry=False)
         except Refused as error:
             if "health" not in error.members:
                 raise
-            return msgspec.convert(error.members["health"], Health)
+            return error.members["health"]
