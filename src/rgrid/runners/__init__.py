@@ -1,0 +1,1 @@
+"""Workers: processes that run scripts, how they come, are drained, stop and get lost."""
