@@ -27,6 +27,7 @@ set enable_mergejoin = off
 as $$
 declare
     last_at timestamptz;
+    added bigint;
 begin
     perform pg_advisory_xact_lock(824177293);
     select notification_id, recorded_at into head, last_at
@@ -46,6 +47,9 @@ begin
         as i(command, stream, version, topic, state, cause, ordinal)
     where i.command <> all (losers)
     order by i.ordinal;
-    perform pg_notify('rgrid_events', '');
+    get diagnostics added = row_count;
+    if added > 0 then
+        perform pg_notify('rgrid_events', (head + added)::text);
+    end if;
 end
 $$;

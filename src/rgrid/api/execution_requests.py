@@ -1,0 +1,154 @@
+"""What a client may send about executions, and the checks that a schema can't say."""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from rgrid.executions.events import FailureReason
+from rgrid.kernel.errors import Invalid, Malformed
+
+ExecutionStatus = Literal["awaiting_inputs", "queued", "running", "completed", "failed", "cancelled", "timed_out"]
+Stream = Literal["stdout", "stderr"]
+
+_ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_ENV_RESERVED: Final = re.compile(r"RGRID_.*|LD_.*|PATH|HOME", re.ASCII)
+_SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_OPEN_BATCH: Final = re.compile(r"batch_[0-9A-Za-z]{8,40}", re.ASCII)
+_METADATA_KEY_MAX: Final = 64
+_METADATA_VALUE_MAX: Final = 512
+_NAME_BYTES_MAX: Final = 255
+
+Sha256Text = Annotated[str, Meta(min_length=64, max_length=64)]
+
+
+class InputFileSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file that will be uploaded, with what the client knows of it already."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=255)]
+    size_bytes: Annotated[int, Meta(ge=0)] | None = None
+    sha256: Sha256Text | None = None
+    content_type: Annotated[str, Meta(max_length=255)] | None = None
+
+
+class ExecutionTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A script and how to run it."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    script_content: Annotated[str, Meta(min_length=1, max_length=1_048_576)]
+    runtime: str = "python:3.11"
+    args: Annotated[list[str], Meta(max_length=1000)] = []
+    env_vars: Annotated[dict[str, str], Meta(max_length=200)] = {}
+    secret_env: Annotated[dict[str, str], Meta(max_length=50)] = {}
+    timeout_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 300
+    cpu: Annotated[float, Meta(ge=0.25, le=16)] = 1
+    memory_mb: Annotated[int, Meta(ge=64, le=65_536)] = 512
+    network: bool = False
+    max_retries: Annotated[int, Meta(ge=0, le=10)] = 2
+    requirements_content: Annotated[str, Meta(max_length=65_536)] | None = None
+    user_metadata: Annotated[dict[str, str], Meta(max_length=50)] | None = None
+
+
+class ExecutionCreate(ExecutionTemplate, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One execution, with its inputs."""
+
+    input_files: Annotated[list[str | InputFileSpec], Meta(max_length=1000)] = []
+    cached_input_refs: dict[str, str] | None = None
+    batch_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+
+
+class InputsComplete(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was uploaded, for a second check; may be left out."""
+
+    files: Annotated[list[InputFileSpec], Meta(max_length=1000)] | None = None
+
+
+class ReasonRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why, for whoever reads the log later."""
+
+    reason: Annotated[str, Meta(max_length=1000)] | None = None
+
+
+class ExecutionFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Narrows the list of executions."""
+
+    status: ExecutionStatus | None = None
+    failure_reason: FailureReason | None = None
+    batch_id: str | None = None
+    runtime: str | None = None
+    name: str | None = None
+    metadata: dict[str, str] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def check_template(template: ExecutionTemplate) -> None:
+    """Names and sizes inside maps. Raises Malformed with every field that is wrong, Invalid for a name given twice."""
+    wrong: list[tuple[str, str]] = []
+    for field, names in (("env_vars", template.env_vars), ("secret_env", template.secret_env)):
+        for name in names:
+            if not _ENV_NAME.fullmatch(name):
+                wrong.append((f"{field}.{name}", "A variable's name is letters, digits and _, no digit first."))
+            elif _ENV_RESERVED.fullmatch(name):
+                wrong.append((f"{field}.{name}", "RGRID_*, LD_*, PATH and HOME are set by the grid."))
+    for key, value in (template.user_metadata or {}).items():
+        if not 1 <= len(key) <= _METADATA_KEY_MAX:
+            wrong.append((f"user_metadata.{key}", f"A key has 1 to {_METADATA_KEY_MAX} characters."))
+        if len(value) > _METADATA_VALUE_MAX:
+            wrong.append((f"user_metadata.{key}", f"A value has at most {_METADATA_VALUE_MAX} characters."))
+    if template.requirements_content is not None and template.requirements_content.strip():
+        wrong.append(("requirements_content", "This version does not install dependencies of scripts."))
+    if wrong:
+        raise Malformed("Some fields are wrong.", wrong)
+    if twice := sorted(template.env_vars.keys() & template.secret_env.keys()):
+        raise Invalid(
+            f"{', '.join(twice)}: named in env_vars and in secret_env.",
+            code="duplicate_variable",
+            fields=[(f"secret_env.{name}", "Also in env_vars.") for name in twice],
+        )
+
+
+def declared(files: Iterable[str | InputFileSpec]) -> list[InputFileSpec]:
+    """The files with their names checked: relative POSIX paths, each once. Raises Invalid `bad_file_name`."""
+    specs = [InputFileSpec(name=file) if isinstance(file, str) else file for file in files]
+    wrong: list[tuple[str, str]] = []
+    seen: set[str] = set()
+    for index, spec in enumerate(specs):
+        reason = _bad_name(spec.name) or ("The name is given twice." if spec.name in seen else None)
+        seen.add(spec.name)
+        if reason:
+            wrong.append((f"input_files[{index}]", reason))
+        if spec.sha256 is not None and not _SHA256.fullmatch(spec.sha256):
+            raise Malformed("Some fields are wrong.", [(f"input_files[{index}].sha256", "64 lower-case hex digits.")])
+    inner = {parent for name in seen for parent in _parents(name)}
+    wrong += [
+        (f"input_files[{index}]", "The name is also a folder of another file.")
+        for index, spec in enumerate(specs)
+        if spec.name in inner
+    ]
+    if wrong:
+        raise Invalid("A file name can't be used.", code="bad_file_name", fields=wrong)
+    return specs
+
+
+def _bad_name(name: str) -> str | None:
+    if not name or len(name.encode()) > _NAME_BYTES_MAX:
+        return f"A name has 1 to {_NAME_BYTES_MAX} bytes."
+    if "\\" in name or any(ord(char) < 0x20 or 0x7F <= ord(char) <= 0x9F for char in name):
+        return "No backslash and no control character."
+    if name.startswith("/") or any(part in ("", ".", "..") for part in name.split("/")):
+        return "A relative path without empty segments, `.` or `..`."
+    return None
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def is_open_batch(batch_id: str) -> bool:
+    """Whether clients may group executions of their own under this id."""
+    return _OPEN_BATCH.fullmatch(batch_id) is not None

@@ -1,0 +1,49 @@
+"""What controllers stand on: one value made by the composition root."""
+
+from dataclasses import dataclass
+
+import asyncpg
+
+from projections import execution_detail
+from projections.execution_detail import Detail
+from rgrid.adapters.objects import ObjectStore
+from rgrid.adapters.secrets import Secrets
+from rgrid.adapters.signing import Signer
+from rgrid.adapters.uploads import Uploads
+from rgrid.api.lease_tokens import LeaseTokens
+from rgrid.api.runtimes import Runtimes
+from rgrid.eventstore.data_keys import DataKeys
+from rgrid.eventstore.handle import Handler
+from rgrid.eventstore.store import Store
+from rgrid.executions.following import LinesStored
+from rgrid.kernel.ids import is_id
+from rgrid.settings import Settings
+from rgrid.web.operation import missing
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The parts of one process that HTTP talks to."""
+
+    settings: Settings
+    pool: asyncpg.Pool
+    store: Store
+    handler: Handler
+    objects: ObjectStore
+    uploads: Uploads
+    data_keys: DataKeys
+    secrets: Secrets
+    signer: Signer
+    lease_tokens: LeaseTokens
+    runtimes: Runtimes
+    lines_stored: LinesStored
+
+
+async def find(grid: Grid, execution_id: str, position: int | None = None) -> Detail:
+    """The execution now, or at an earlier position. Raises NotFound, also for a malformed id."""
+    detail = None
+    if is_id("exec", execution_id):
+        detail = await execution_detail.get(grid.store, execution_id, position)
+    if detail is None:
+        raise missing("Execution", execution_id)
+    return detail

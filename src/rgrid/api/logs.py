@@ -1,0 +1,196 @@
+"""Log lines over HTTP: pages and plain text for readers, ingestion for whoever holds the attempt's lease."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from projections.execution_detail import TERMINAL, Detail
+from rgrid.api.execution_requests import Stream
+from rgrid.api.grid import Grid, find
+from rgrid.api.lease_tokens import LeaseClaim
+from rgrid.executions import logs
+from rgrid.executions.logs import LogRow, NewLine
+from rgrid.kernel.clock import now
+from rgrid.kernel.errors import Conflict, Forbidden, Invalid, Malformed, Rejected
+from rgrid.kernel.ids import derived_id
+from rgrid.web.operation import Call, Operation, Reply
+from rgrid.web.pages import Page, page_of
+
+
+class LogQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which lines."""
+
+    after: Annotated[int, Meta(ge=-1, description="The last sequence_number already seen.")] = -1
+    stream: Stream | None = None
+    attempt: Annotated[int, Meta(ge=1)] | None = None
+    tail: Annotated[int, Meta(ge=1, le=1000, description="Only the last N lines.")] | None = None
+    format: Literal["json", "text"] = "json"
+
+
+class LogLineInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line to store."""
+
+    sequence_number: Annotated[int, Meta(ge=0)]
+    stream: Stream
+    message: Annotated[str, Meta(max_length=65_536)]
+    timestamp: datetime | None = None
+
+
+class LogAppend(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Lines to store: all of them, or none."""
+
+    lines: Annotated[list[LogLineInput], Meta(min_length=1, max_length=1000)]
+
+
+class OneLine(msgspec.Struct, frozen=True, kw_only=True):
+    """The single-line form: everything in the query."""
+
+    sequence_number: Annotated[int, Meta(ge=0)] | None = None
+    stream: Stream | None = None
+    message: str | None = None
+    timestamp: datetime | None = None
+
+
+class LogAppendResponse(msgspec.Struct, kw_only=True):
+    """How many lines were new; `log_id` for the single form."""
+
+    status: str
+    log_id: str | None
+    accepted: int
+    duplicates: int
+    last_sequence_number: int
+
+
+class Logs:
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    async def page(self, call: Call[LogQuery, None]) -> Reply:
+        execution_id, query, pool = call.path["execution_id"], call.query, self._grid.pool
+        await find(self._grid, execution_id)
+        if query.tail is not None and query.after >= 0:
+            raise Invalid("`tail` and `after` exclude each other.", fields=[("query.tail", "Not with `after`.")])
+        after = query.after
+        if call.page.after is not None:
+            after = _last_seen(call.page.after)
+        if query.format == "text":
+            text = await logs.text(pool, execution_id, after, query.stream, query.attempt)
+            return Reply(200, text.encode(), media_type="text/plain; charset=utf-8")
+        total = await logs.total(pool, execution_id, query.after, query.stream, query.attempt)
+        if query.tail is not None:
+            rows = await logs.tail(pool, execution_id, query.tail, query.stream, query.attempt)
+            total = min(total, query.tail)
+        else:
+            rows = await logs.page(
+                pool, execution_id, after=after, stream=query.stream, attempt=query.attempt,
+                limit=call.page.limit + 1, offset=call.page.offset,
+            )  # fmt: skip
+        return Reply(200, page_of(rows, total, call.page, lambda row: row, lambda row: [row.sequence_number]))
+
+    async def append(self, call: Call[OneLine, LogAppend | None]) -> Reply:
+        lines = _lines(call.query, call.body)
+        execution_id = call.path["execution_id"]
+        claim = self._claim(call, execution_id)
+        detail = await find(self._grid, execution_id)
+        numbers = [line.sequence_number for line in lines]
+        pool = self._grid.pool
+        stored = await logs.numbers_stored(pool, execution_id, numbers)
+        if len(stored) < len(set(numbers)):
+            await self._store(detail, claim, lines)
+            self._grid.lines_stored.tell([execution_id])
+        new = set(numbers) - stored
+        body = LogAppendResponse(
+            status="ok",
+            log_id=None if call.body is not None else _log_id(execution_id, lines[0]),
+            accepted=len(new),
+            duplicates=len(numbers) - len(new),
+            last_sequence_number=await logs.last_sequence(pool, execution_id),
+        )
+        return Reply(200, body)
+
+    async def _store(self, detail: Detail, claim: LeaseClaim | None, lines: list[LogLineInput]) -> None:
+        attempt = claim.attempt if claim else (detail.last.attempt if detail.last else 1)
+        rows = [
+            NewLine(
+                execution_id=detail.execution_id,
+                attempt=attempt,
+                fencing_token=claim.fencing_token if claim else 0,
+                sequence_number=line.sequence_number,
+                stream=line.stream,
+                logged_at=line.timestamp or now(),
+                message=line.message,
+            )
+            for line in lines
+        ]
+        if detail.status in TERMINAL:
+            raise Rejected(
+                f"Execution {detail.execution_id} is {detail.status}: its log is complete.",
+                code="execution_finished",
+                extra={"current_status": detail.status},
+            )
+        if claim is None:
+            await logs.repair(self._grid.pool, detail.execution_id, attempt, rows)
+        elif not await logs.append(self._grid.pool, rows):
+            raise Conflict("The lease of this attempt is over.", code="lease_lost")
+
+    def _claim(self, call: Call[OneLine, LogAppend | None], execution_id: str) -> LeaseClaim | None:
+        """The lease that the caller speaks for; None for an admin's repair."""
+        if "admin" in call.actor.scopes:
+            return None
+        claim = self._grid.lease_tokens.read(call.actor.subject or "")
+        if claim is None or claim.execution_id != execution_id:
+            raise Forbidden("Only the attempt's lease token, or a key with scope admin, may append log lines.")
+        return claim
+
+
+def _lines(query: OneLine, body: LogAppend | None) -> list[LogLineInput]:
+    asked = [query.sequence_number, query.stream, query.message, query.timestamp]
+    if body is not None:
+        if any(value is not None for value in asked):
+            raise Malformed("Either a body or query parameters.", [("query", "Not together with a body.")])
+        return body.lines
+    needed = {"sequence_number": query.sequence_number, "stream": query.stream, "message": query.message}
+    lacking = [(f"query.{name}", "Needed without a body.") for name, value in needed.items() if value is None]
+    if query.sequence_number is None or query.stream is None or query.message is None:
+        raise Malformed("Either a body or query parameters.", lacking)
+    if len(query.message) > 65_536:
+        raise Malformed("The message is too long.", [("query.message", "At most 65536 characters.")])
+    return [
+        LogLineInput(
+            sequence_number=query.sequence_number,
+            stream=query.stream,
+            message=query.message,
+            timestamp=query.timestamp or now(),
+        )
+    ]
+
+
+def _log_id(execution_id: str, line: LogLineInput) -> str:
+    moment = line.timestamp or now()
+    return derived_id("log", int(moment.timestamp() * 1000), execution_id, line.sequence_number)
+
+
+def _last_seen(after: tuple[object, ...]) -> int:
+    if len(after) == 1 and isinstance(after[0], int):
+        return after[0]
+    raise Invalid("The cursor is broken.", code="invalid_cursor")
+
+
+def operations(grid: Grid) -> list[Operation]:
+    controllers = Logs(grid)
+    path = "/api/v1/executions/{execution_id}/logs"
+    return [
+        Operation(
+            method="GET", path=path, auth="read", handler=controllers.page, ok={200: Page[LogRow]},
+            query=LogQuery, flags=frozenset({"page"}), order_default="asc", tags=("logs",),
+            summary="Page through the log, oldest line first; `format=text` gives the messages alone.",
+        ),
+        Operation(
+            method="POST", path=f"{path}/stream", auth="worker", handler=controllers.append,
+            ok={200: LogAppendResponse}, query=OneLine, body=LogAppend, body_optional=True, errors=(409,),
+            body_max_bytes=grid.settings.logs_body_max_bytes, tags=("logs",),
+            summary="Append lines of a running attempt; repeating a line changes nothing.",
+        ),
+    ]  # fmt: skip
