@@ -19,13 +19,15 @@ VAGUE_NAMES: Final = frozenset(
 )
 CLOCK: Final = "src/rgrid/kernel/clock.py"
 IDS: Final = "src/rgrid/kernel/ids.py"
+# The forked process that turns into the script and gives itself the script's environment.
+BECOMES_THE_SCRIPT: Final = "src/rgrid/pool/warm_child.py"
 MIGRATIONS: Final = "src/rgrid/postgres/migrations"
 RELEASED: Final = "tests/postgres/released_migrations.sha256"
 GOLDEN: Final = "tests/eventstore/golden"
 _ENVIRONMENT: Final = frozenset({"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"})
 _MOMENTS: Final = frozenset({("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")})
 _RANDOM_IDS: Final = frozenset({"uuid1", "uuid4", "uuid7"})
-_REASON: Final = re.compile(r"#\s*noqa:\s*BLE001\s*-{1,2}\s*\w+(\W+\w+){2,}")
+_REASON: Final = re.compile(r"#\s*(?:noqa:\s*BLE001\W+)?\w+(\W+\w+){3,}")
 _CREATED: Final = re.compile(r"create\s+(?:unlogged\s+)?table\s+(?:if not exists\s+)?(?:rm\.)?(\w+)")
 _NAMED: Final = re.compile(r"\b(?:from|join|into|update|table|only)\s+(rm\.\w+|\w+)", re.IGNORECASE)
 _TOPIC: Final = re.compile(r"[a-z_]+(\.[a-z_]+)+\.v\d+")
@@ -71,7 +73,7 @@ def environment_outside_settings(tree: Path) -> list[str]:
     """Only `settings.py` reads the environment."""
     found = []
     for path in product(tree):
-        if name(tree, path) == "src/rgrid/settings.py":
+        if name(tree, path) in ("src/rgrid/settings.py", BECOMES_THE_SCRIPT):
             continue
         for node in nodes(path):
             seen = attribute(node)
@@ -101,7 +103,7 @@ def own_clock(tree: Path) -> list[str]:
 
 
 def caught_exceptions(tree: Path) -> list[str]:
-    """`except Exception` stands in supervisor loops only, marked and with its reason, or raises again."""
+    """`except Exception` stands where something is supervised, with the reason beside it, or it raises again."""
     found = []
     for path in product(tree):
         lines = path.read_text().splitlines()
