@@ -1,7 +1,6 @@
 """What this worker says of itself: who it is among all processes that ever ran here, and what it can run."""
 
 import os
-import socket
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -9,6 +8,7 @@ from typing import Final
 from rgrid.kernel.ids import new_id
 from rgrid.pool.engines.engine import Engine
 from rgrid.pool.protocol import WorkerInfo
+from rgrid.runners.process import this_host
 
 START_TIME_FIELD: Final = 22  # of /proc/<pid>/stat, counted from 1 (proc_pid_stat(5))
 MEMORY_LIMITS: Final = (
@@ -19,11 +19,12 @@ MEMORY_LIMITS: Final = (
 
 def describe_worker(engine: Engine, slots: int) -> WorkerInfo:
     """A new worker id. Boot id, pid and start time together tell this process from any other that had its pid."""
+    host = this_host()
     return WorkerInfo(
         worker_id=new_id("wrk"),
-        hostname=socket.gethostname(),
+        hostname=host.hostname,
         pid=os.getpid(),
-        boot_id=_boot_id(),
+        boot_id=host.boot_id,
         process_started_ticks=_started_ticks(),
         runner_kind=engine.runner_kind,
         sandbox_level=engine.level,
@@ -33,13 +34,6 @@ def describe_worker(engine: Engine, slots: int) -> WorkerInfo:
         cores=len(os.sched_getaffinity(0)),
         memory_mb=_memory_mb(),
     )
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
 
 
 def _started_ticks() -> int:
