@@ -17,22 +17,37 @@ SCOPES: Final = ("read", "run", "admin")
 
 
 def add_keys(parser: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", help=argparse.SUPPRESS)
-    create = commands.add_parser("create", parents=[shared], help="make a key; it is shown once", allow_abbrev=False)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def command(name: str, says: str) -> argparse.ArgumentParser:
+        described = f"{says[:1].upper()}{says[1:]}."
+        return commands.add_parser(
+            name,
+            help=says,
+            description=described,
+            parents=[shared],
+            allow_abbrev=False,
+            formatter_class=parser.formatter_class,
+        )
+
+    create = command("create", "make a key; it is shown once")
     create.add_argument("name", metavar="NAME", help="what lists call it")
-    create.add_argument("--scope", choices=SCOPES, action="append", help="read, run (the default) or admin")
+    create.add_argument(
+        "--scope", choices=SCOPES, metavar="SCOPE", action="append", help="read, run (the default), admin"
+    )
     create.add_argument(
         "--expires", metavar="TIME", type=arguments.seconds, help="such as 12h or 30d; never if not given"
     )
-    create.add_argument("--description", metavar="TEXT")
+    create.add_argument("--description", metavar="TEXT", help="what it is for")
     create.set_defaults(handler=create_key)
-    listed = commands.add_parser("list", parents=[shared], help="list the keys", allow_abbrev=False)
-    listed.set_defaults(handler=list_keys)
-    rotate = commands.add_parser("rotate", parents=[shared], help="make a new secret for a key", allow_abbrev=False)
+    command("list", "list the keys").set_defaults(handler=list_keys)
+    rotate = command("rotate", "make a new secret for a key; the old one works for a while")
     rotate.add_argument("key_id", metavar="ID")
-    rotate.add_argument("--grace", metavar="TIME", type=arguments.seconds, help="how long the old one works on; 1h")
+    rotate.add_argument(
+        "--grace", metavar="TIME", type=arguments.seconds, help="how long the old one works; 1h if not given"
+    )
     rotate.set_defaults(handler=rotate_key)
-    revoke = commands.add_parser("revoke", parents=[shared], help="end keys at once", allow_abbrev=False)
+    revoke = command("revoke", "end keys at once")
     revoke.add_argument("key_ids", metavar="ID", nargs="+")
     revoke.set_defaults(handler=revoke_keys)
     parser.epilog = (
