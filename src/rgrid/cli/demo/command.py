@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from rgrid.cli import credentials
-from rgrid.cli.demo.plan import Item, plan, script_text
 from rgrid.cli.demo.own_service import Service
+from rgrid.cli.demo.plan import Item, plan, script_text
 from rgrid.cli.demo.view import watching
 from rgrid.cli.output import Console, Failure, duration
 from rgrid.cli.run import explain
