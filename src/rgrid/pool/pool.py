@@ -7,6 +7,7 @@ goes out while results are still on their way. An idle pool waits inside the cla
 import asyncio
 import functools
 import logging
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,7 @@ from rgrid.pool.engines.engine import Engine
 from rgrid.pool.identity import describe_worker
 from rgrid.pool.protocol import Assignment, Heartbeat, Lease, Renewal, Work
 from rgrid.pool.renewer import Renewer
-from rgrid.pool.scratch import held_scratch
+from rgrid.pool.scratch import hold_scratch
 from rgrid.pool.shipper import Shipper
 from rgrid.pool.tuning import PoolTuning
 
@@ -72,23 +73,22 @@ class RunnerPool:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set, or until the service asks for a drain."""
-        with held_scratch(self._scratch):
-            follow_stop = asyncio.ensure_future(self._follow(stop))
-            background = [follow_stop, asyncio.ensure_future(self._shipper.run())]
-            try:
-                if not await self._register():
-                    return
-                self._renewer.start()
-                background.append(asyncio.ensure_future(self._renewer.watch()))
-                background.append(asyncio.ensure_future(self._heed_signals()))
-                await self._claim_on()
-                await self._finish_all()
-                await self._say_stopped()
-            finally:
-                await self._renewer.stop()
-                for task in background:
-                    task.cancel()
-                await asyncio.gather(*background, return_exceptions=True)
+        scratch_fd = await asyncio.to_thread(hold_scratch, self._scratch)
+        background = [asyncio.ensure_future(self._follow(stop)), asyncio.ensure_future(self._shipper.run())]
+        try:
+            if not await self._register():
+                return
+            self._renewer.start()
+            background += [asyncio.ensure_future(self._renewer.watch()), asyncio.ensure_future(self._heed_signals())]
+            await self._claim_on()
+            await self._finish_all()
+            await self._say_stopped()
+        finally:
+            await self._renewer.stop()
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            os.close(scratch_fd)
 
     async def _follow(self, stop: asyncio.Event) -> None:
         await stop.wait()

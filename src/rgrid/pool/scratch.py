@@ -1,13 +1,12 @@
 """The folder of one attempt on this machine: made before it, checked before the script starts, always removed."""
 
-import contextlib
 import fcntl
 import hashlib
 import logging
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -129,22 +128,19 @@ def remove_tree(root: Path) -> None:
         folder.rmdir()
 
 
-@contextlib.contextmanager
-def held_scratch(scratch: Path) -> Iterator[None]:
-    """Holds the scratch folder for the life of a pool. The first pool on it clears what a killed one left behind."""
+def hold_scratch(scratch: Path) -> int:
+    """Holds the scratch folder for the life of a pool, by a descriptor that the caller closes. The first pool on it
+    clears what a killed one left behind."""
     scratch.mkdir(mode=0o711, parents=True, exist_ok=True)
     fd = os.open(scratch / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pass  # another pool works here: its folders are its own
-        else:
-            _clear(scratch)
-        fcntl.flock(fd, fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(fd)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pass  # another pool works here: its folders are its own
+    else:
+        _clear(scratch)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    return fd
 
 
 def _clear(scratch: Path) -> None:
