@@ -80,18 +80,28 @@ class BoxClient:
             raise HostGone(f"the sandbox host did not start: {said}") from None
         return client
 
-    async def start(self, job_id: str, message: dict[str, Any], fds: list[int]) -> "asyncio.Future[HostEnd]":
-        """The future is done when every process of the job is gone; it fails with HostGone."""
-        ended: asyncio.Future[HostEnd] = self._loop.create_future()
+    async def start(
+        self, job_id: str, kind: str, payload: dict[str, Any], stdio: list[int], entrances: list[int]
+    ) -> "asyncio.Future[HostEnd]":
+        """The future is done when every process of the job is gone; it fails with HostGone. `payload` is read by the
+        job's child alone, never by the host, whose memory later children inherit."""
         if not self.alive:
             raise HostGone("the sandbox host is gone")
+        ended: asyncio.Future[HostEnd] = self._loop.create_future()
         self._jobs[job_id] = ended
+        body = marshal.dumps(payload, 2)
+        file = os.memfd_create("payload")
         try:
-            await self._send({"do": "start", "job": job_id, **message}, fds)
+            written = 0
+            while written < len(body):
+                written += os.write(file, body[written:])
+            await self._send({"do": "start", "job": job_id, "kind": kind}, [*stdio, file, *entrances])
         except OSError as error:
             self._jobs.pop(job_id, None)
             self._lose()
             raise HostGone(f"the sandbox host is gone: {error}") from error
+        finally:
+            os.close(file)
         return ended
 
     def signal(self, job_id: str, number: int) -> None:
@@ -106,6 +116,12 @@ class BoxClient:
             await self._send({"do": "signal", "job": job_id, "signal": int(number)}, [])
         except OSError:
             self._lose()
+
+    async def close_when_idle(self) -> None:
+        """Let the jobs of this host end, then end it."""
+        while self._jobs:
+            await asyncio.wait(list(self._jobs.values()))
+        await self.close()
 
     async def close(self) -> None:
         """End the host, and with it every box."""
@@ -187,9 +203,3 @@ class BoxClient:
                 future.set_exception(HostGone("the sandbox host ended"))
                 future.exception()
         self._jobs.clear()
-
-
-def nobody_reads(fd: int) -> None:
-    """Close one end of a pipe that a job got a copy of."""
-    with contextlib.suppress(OSError):
-        os.close(fd)

@@ -13,8 +13,8 @@ _OWNER: Final = 0o700
 
 
 def exceeds(folder: Path, quota_bytes: int) -> bool:
-    """Whether everything below `folder` takes more than `quota_bytes`. Folders nested so deep that their names cannot be
-    walked count as too much: nobody could collect or remove them by name either."""
+    """Whether everything below `folder` takes more than `quota_bytes`. Folders nested too deep to be
+    walked by name count as too much: nobody could collect or remove them either."""
     used = 0
     entries = 0
     pending = [str(folder)]
@@ -50,7 +50,7 @@ def _reopen(folder: str) -> bool:
         mode = os.lstat(folder).st_mode
         if mode & _OWNER == _OWNER:
             return False
-        os.chmod(folder, mode & 0o7777 | _OWNER, follow_symlinks=False)
-    except (OSError, NotImplementedError):
+        os.chmod(folder, mode & 0o7777 | _OWNER)  # noqa: PTH101
+    except OSError:
         return False
     return True

@@ -6,22 +6,35 @@ the socket and takes every job along.
 
 A message is four bytes of length and a marshalled dict; its `fds` file descriptors travel beside its first byte.
 """
+# ruff: noqa: PTH102, PTH103, PTH120, PTH123, PTH211 (a fresh interpreter has not imported pathlib)
 
 import sys
 
 FRESH = frozenset(sys.modules)  # what an interpreter has before its script: a warm script gets just this
 
-import _signal  # noqa: E402
 import _socket  # noqa: E402
 import errno  # noqa: E402
 import marshal  # noqa: E402
 import os  # noqa: E402
-import resource  # noqa: E402
 import select  # noqa: E402
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+if HERE not in sys.path:
+    sys.path.insert(0, HERE)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from typing import Any
+
+    from rgrid.pool import box_process, warm_child
+    from rgrid.pool.box_limits import drop_user, set_limits
+else:
+    import _signal
+
+    import box_process
+    import warm_child
+    from box_limits import drop_user, set_limits
 
 MESSAGE_BYTES_MAX = 32 << 20
 FDS_MAX = 32
@@ -77,7 +90,7 @@ class Host:
         self.jobs: dict[int, str] = {}
         self.infos: dict[str, tuple[int, bytes]] = {}  # job -> descriptor of bubblewrap's report, what it said
         self.inits: dict[str, int] = {}
-        self.ended: dict[str, tuple[int, bool]] = {}
+        self.ended: dict[str, tuple[int, bool, str | None]] = {}
         self.poll = select.poll()
 
     def run(self) -> None:
@@ -114,7 +127,7 @@ class Host:
     def start(self, message: "dict[str, Any]", fds: "list[int]") -> None:
         job = message["job"]
         info_r = info_w = -1
-        if message["kind"] == "box":
+        if message["kind"] != "process":
             info_r, info_w = os.pipe()
         try:
             pid = os.fork()
@@ -122,7 +135,7 @@ class Host:
             self.channel.send({"ended": job, "status": 125, "ran": False, "error": f"fork: {error}"})
             return
         if pid == 0:
-            become(self, message, fds, info_w)
+            raise Forked(become(self, message["kind"], fds, info_w))
         self.jobs[pid] = job
         if info_r >= 0:
             os.close(info_w)
@@ -149,7 +162,7 @@ class Host:
             self.inits[job] = int(digits)
         return data
 
-    def close_report(self, job: str) -> bool:
+    def close_report(self, job: str) -> "tuple[bool, str | None]":
         while self.read_report(job):
             pass
         fd, text = self.infos.pop(job)
@@ -158,7 +171,8 @@ class Host:
         except KeyError:
             pass
         os.close(fd)
-        return b'"exit-code"' in text
+        error = text.partition(b'"error": ')[2].decode("utf-8", "replace")
+        return b'"exit-code"' in text, error or None
 
     def reap(self) -> None:
         """As subreaper this process inherits the first process of each box from its dying bubblewrap: when that one
@@ -176,8 +190,8 @@ class Host:
             if self.inits.get(job) == pid:
                 self.say_ended(job)
                 continue
-            ran = self.close_report(job) if job in self.infos else True
-            self.ended[job] = (os.waitstatus_to_exitcode(status), ran)
+            ran, error = self.close_report(job) if job in self.infos else (True, None)
+            self.ended[job] = (os.waitstatus_to_exitcode(status), ran, error)
             init = self.inits.get(job)
             if init is not None and is_ours(init):
                 self.jobs[init] = job
@@ -185,9 +199,9 @@ class Host:
                 self.say_ended(job)
 
     def say_ended(self, job: str) -> None:
-        code, ran = self.ended.pop(job)
+        code, ran, error = self.ended.pop(job)
         self.inits.pop(job, None)
-        self.channel.send({"ended": job, "status": code, "ran": ran})
+        self.channel.send({"ended": job, "status": code, "ran": ran, "error": error})
 
     def signal(self, job: str, number: int) -> None:
         """SIGKILL goes to the whole box, any other signal to the script alone, or to the box while it has no script."""
@@ -224,55 +238,60 @@ def first_child(pid: int) -> "int | None":
     return int(children[0]) if children else None
 
 
-def become(host: Host, message: "dict[str, Any]", fds: "list[int]", info_w: int) -> None:
-    """In the child: never returns."""
+class Forked(BaseException):
+    """Unwinds the host's frames in a forked child, so that the script has none of them below its own."""
+
+    def __init__(self, payload: "dict[str, Any]") -> None:
+        super().__init__()
+        self.payload = payload
+
+
+def become(host: Host, kind: str, fds: "list[int]", report: int) -> "dict[str, Any]":
+    """In the child. Returns only in a warm script's own process; every other path ends in another program or here.
+
+    What a job may keep secret (its environment) comes in a file that the child alone reads: the host's memory goes on
+    to every later script.
+    """
     code = 125
     try:
         _signal.set_wakeup_fd(-1)
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-        for cgroup in fds[3:]:
-            os.write(cgroup, b"0")
-        if message["kind"] == "warm":
-            import warm_child
-
-            warm_child.run(message, fds[:3], host.channel.sock.fileno(), FRESH)
-        elif message["kind"] == "box":
-            drop_user(message["uid"])
-            set_limits(message["limits"])
-            enter_box(host, message, fds, info_w)
-        else:
-            import box_process
-
-            code = box_process.run(message, fds[:3])
+        host.channel.sock.close()
+        for entrance in fds[4:]:
+            os.write(entrance, b"0")
+        payload = read_payload(fds[3])
+        if kind == "warm":
+            for fd in fds[3:]:
+                os.close(fd)
+            stdio = fds[:3]
+            fds.clear()
+            return warm_child.guard(payload, stdio, report)
+        if kind == "box":
+            drop_user(payload["uid"])
+            set_limits(payload["limits"])
+            enter_box(host.bwrap, payload, fds, report)
+        code = box_process.run(payload, fds[:3])
     except BaseException as error:  # noqa: BLE001 - a forked child must end here, whatever happened
-        try:
-            os.write(fds[2], f"rgrid: the box could not be made: {error!r}\n".encode())
-        except OSError:
-            pass
-    finally:
-        os._exit(code)
+        if report >= 0:
+            os.write(report, b'"error": ' + repr(error).encode()[:4000])
+        elif fds:
+            os.write(fds[2], f"rgrid: {error!r}\n".encode())
+    os._exit(code)
 
 
-def drop_user(uid: "int | None") -> None:
-    if uid is not None:
-        os.setgroups([])
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
+def read_payload(fd: int) -> "dict[str, Any]":
+    os.lseek(fd, 0, os.SEEK_SET)
+    parts = []
+    while part := os.read(fd, 1 << 20):
+        parts.append(part)
+    payload: dict[str, Any] = marshal.loads(b"".join(parts))  # noqa: S302 - the service is the only writer
+    return payload
 
 
-def set_limits(limits: "dict[str, int]") -> None:
-    """A limit is never raised above the hard one that holds already."""
-    for name, value in limits.items():
-        number = getattr(resource, name)
-        hard = resource.getrlimit(number)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(number, (value, value))
-
-
-def enter_box(host: Host, message: "dict[str, Any]", fds: "list[int]", info_w: int) -> None:
-    """Become bubblewrap. Its environment is empty and its options travel in a file, because both can be read in /proc."""
+def enter_box(bwrap: str, payload: "dict[str, Any]", fds: "list[int]", report: int) -> None:
+    """Become bubblewrap. Its environment is empty and its options travel in a file: both can be read in /proc."""
     options = os.memfd_create("options", 0)
-    body = b"".join(os.fsencode(option) + b"\0" for option in message["options"])
+    body = b"".join(os.fsencode(option) + b"\0" for option in payload["options"])
     while body:
         body = body[os.write(options, body) :]
     os.lseek(options, 0, os.SEEK_SET)
@@ -280,21 +299,50 @@ def enter_box(host: Host, message: "dict[str, Any]", fds: "list[int]", info_w: i
     for number, fd in enumerate(stdio):
         os.dup2(fd, number)
         os.close(fd)
-    os.set_inheritable(info_w, True)
-    argv = ["bwrap", "--json-status-fd", str(info_w), "--args", str(options), "--", *message["argv"]]
-    os.execve(host.bwrap, [os.fsencode(arg) for arg in argv], {})
+    os.set_inheritable(report, True)
+    argv = ["bwrap", "--json-status-fd", str(report), "--args", str(options), "--", *payload["argv"]]
+    os.execve(bwrap, [os.fsencode(arg) for arg in argv], {})  # noqa: S606
 
 
-def main() -> None:
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) or libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0):
-        raise OSError(ctypes.get_errno() or errno.EPERM, "prctl")
+def main() -> "dict[str, Any] | None":
+    """Serve until the service closes the socket. What comes back is for a forked child to run."""
+    libc = warm_child.libc
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) or libc.prctl(PR_SET_PDEATHSIG, _signal.SIGKILL, 0, 0, 0):
+        raise OSError(errno.EPERM, "prctl")
     os.umask(0o022)
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH120 - pathlib is not imported here
-    Host(Channel(_socket.socket(fileno=int(sys.argv[1]))), sys.argv[2]).run()
+    try:
+        Host(Channel(_socket.socket(fileno=int(sys.argv[1]))), sys.argv[2]).run()
+    except Forked as forked:
+        return forked.payload
+    return None
+
+
+def run_script(payload: "dict[str, Any]") -> "tuple[Any, dict[str, Any]]":
+    """The script compiled, and the namespace to run it in."""
+    namespace = warm_child.forget_the_host(FRESH, payload)
+    with open(payload["script"], "rb") as file:
+        source = file.read()
+    return compile(source, payload["script"], "exec", dont_inherit=True), namespace
+
+
+def fail(error: BaseException) -> None:
+    """Show an error as a fresh interpreter would, without the frames of this file, and end like one."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    sys.excepthook(type(error), error.with_traceback(trace), trace)
+    if isinstance(error, KeyboardInterrupt):
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+        os.kill(os.getpid(), _signal.SIGINT)
 
 
 if __name__ == "__main__":
-    main()
+    job = main()
+    if job is not None:
+        try:
+            exec(*run_script(job))  # noqa: S102 - a script in its box
+        except SystemExit:
+            raise
+        except BaseException as failure:  # noqa: BLE001 - whatever the script raises ends it
+            fail(failure)
+            sys.exit(1)

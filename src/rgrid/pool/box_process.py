@@ -1,16 +1,23 @@
-"""The last resort: a script as a plain process with limits, its own session and, when the service is root, its own user.
+"""The last resort: a script as a plain process with limits, a session and, when the service is root, a user of its own.
 
 Like `box_host.py`, which imports it after a fork, this knows nothing of rgrid. One process stands between host and
 script: as subreaper it inherits whatever the script leaves behind, and ends it.
 """
+# ruff: noqa: PTH102, PTH103, PTH120, PTH123, PTH211 (a fresh interpreter has not imported pathlib)
 
-import _signal
+import ctypes
 import os
-import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from typing import Any
+
+    from rgrid.pool.box_limits import drop_user, set_limits
+else:
+    import _signal
+
+    from box_limits import drop_user, set_limits
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -20,8 +27,6 @@ _ROUNDS_MAX = 10_000
 
 def run(message: "dict[str, Any]", stdio: "list[int]") -> int:
     """Start the script, pass SIGTERM on to it, and return its exit status when nothing of it is left."""
-    import ctypes
-
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -42,10 +47,6 @@ def run(message: "dict[str, Any]", stdio: "list[int]") -> int:
 
 
 def become_script(message: "dict[str, Any]", stdio: "list[int]") -> None:
-    from box_host import drop_user, set_limits
-
-    import ctypes
-
     os.setsid()
     copies = [os.dup(fd) for fd in stdio]
     for number, fd in enumerate(copies):
@@ -57,7 +58,7 @@ def become_script(message: "dict[str, Any]", stdio: "list[int]") -> None:
     set_limits(message["limits"])
     env = {os.fsencode(key): os.fsencode(value) for key, value in message["env"].items()}
     argv = [os.fsencode(arg) for arg in message["argv"]]
-    os.execve(argv[0], argv, env)
+    os.execve(argv[0], argv, env)  # noqa: S606
 
 
 def end_the_rest() -> None:
@@ -91,7 +92,3 @@ def kill(pid: int, number: int) -> None:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         pass
-
-
-if __name__ == "__main__":
-    sys.exit("this file is imported by box_host.py")

@@ -57,7 +57,7 @@ def resolve(runtime: str, interpreters: list[Interpreter]) -> Interpreter | None
 def _python_candidates(search_path: list[str], extra_folders: tuple[Path, ...]) -> list[Path]:
     folders = [Path(folder) for folder in search_path if folder]
     folders += [Path("/usr/local/bin"), Path("/usr/bin"), *extra_folders]
-    for home in (Path(os.path.expanduser("~")), Path("/opt")):
+    for home in (Path.home(), Path("/opt")):
         for pattern in (".pyenv/versions/*/bin", ".local/share/uv/python/*/bin", "python*/bin"):
             folders += sorted(home.glob(pattern)) if _may_list(home) else []
     programs = [Path(sys._base_executable)] if hasattr(sys, "_base_executable") else []

@@ -66,7 +66,7 @@ class Users:
 def _first_free_uid(uid_map: Path = Path("/proc/self/uid_map")) -> int | None:
     for line in uid_map.read_text().splitlines():
         inside, _, count = map(int, line.split())
-        if inside <= _UID_FIRST and _UID_FIRST + _UID_COUNT <= inside + count:
+        if inside <= _UID_FIRST and inside + count >= _UID_FIRST + _UID_COUNT:
             return _UID_FIRST
         if count >= 2 * _UID_COUNT // 4 and inside + count > _UID_COUNT:
             # A rootless container maps 65,536 uids: take the upper ones, above every real user of an image.
@@ -75,7 +75,7 @@ def _first_free_uid(uid_map: Path = Path("/proc/self/uid_map")) -> int | None:
 
 
 def hand_over(work_dir: Path, script: Path, root: Path, uid: int | None) -> None:
-    """Give the work folder to the run's user and nobody else; let that user reach it below `root` and read the script."""
+    """Give the work folder to the run's user alone; let it reach that folder below `root` and read the script."""
     if uid is None:
         work_dir.chmod(0o700)
         script.chmod(0o500)

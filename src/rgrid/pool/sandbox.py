@@ -9,8 +9,9 @@ import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -24,12 +25,19 @@ INSIDE: Final = "/rgrid"
 WORK: Final = "/work"
 SCRIPTS: Final = "/script"
 BOX_UID: Final = 1_000
-_HOST_FILES: Final = ("box_host.py", "box_process.py", "warm_child.py")
+_HOST_FILES: Final = ("box_host.py", "box_limits.py", "box_process.py", "warm_child.py")
 _ETC: Final = (
-    "alternatives", "ca-certificates", "ca-certificates.conf", "crypto-policies", "fonts", "gai.conf", "java",
-    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "localtime", "magic", "mime.types", "pki/tls",
-    "pki/ca-trust", "protocols", "services", "ssl/certs", "ssl/openssl.cnf", "timezone",
+    "alternatives", "ca-certificates", "crypto-policies", "fonts", "gai.conf", "ld.so.cache", "ld.so.conf",
+    "ld.so.conf.d", "locale.alias", "localtime", "magic", "mime.types", "pki/ca-trust/extracted", "pki/tls/certs",
+    "protocols", "services", "ssl/certs", "ssl/openssl.cnf", "timezone",
 )  # fmt: skip
+_ETC_TEXTS: Final = {
+    "passwd": f"root:x:0:0:root:/tmp:/usr/sbin/nologin\nscript:x:{BOX_UID}:{BOX_UID}:script:/tmp:/bin/sh\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "group": f"root:x:0:\nscript:x:{BOX_UID}:\nnogroup:x:65534:\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+    "hosts": "127.0.0.1 localhost rgrid\n::1 localhost\n",
+}
 _PROC_FILES: Final = ("cpuinfo", "filesystems", "loadavg", "meminfo", "stat", "uptime", "version", "vmstat")
 
 
@@ -60,84 +68,96 @@ def find_bubblewrap() -> Bubblewrap | None:
 
 def meets(level: Level, minimum: str | None) -> bool:
     """Whether `level` is at least `minimum`; an unknown minimum is met by nothing."""
-    return minimum is None or (minimum in LEVELS and LEVELS.index(level) <= LEVELS.index(minimum))  # type: ignore[arg-type]
+    return minimum is None or (minimum in LEVELS and LEVELS.index(level) <= LEVELS.index(minimum))
 
 
-def _programs() -> list[str]:
-    """/usr and the old folders beside it, which are links into it on most machines."""
-    options = ["--ro-bind", "/usr", "/usr"]
+def programs() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """/usr and the old folders beside it: the ones to bind as (source, target), and the links as (name, target)."""
+    binds, links = [("/usr", "/usr")], []
     for folder in ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"):
         path = Path(folder)
         if path.is_symlink():
-            options += ["--symlink", os.readlink(path), folder]
+            links.append((folder, str(path.readlink())))
         elif path.is_dir():
-            options += ["--ro-bind", folder, folder]
-    return options
+            binds.append((folder, folder))
+    return binds, links
 
 
 def _bind(option: str, source: str, target: str) -> list[str]:
-    """A bind with parents that anybody may pass but nobody may list what is not bound."""
+    """A bind whose parents anybody may pass."""
     made: list[str] = []
     for parent in reversed(Path(target).parents[:-1]):
         made += ["--perms", "0755", "--dir", str(parent)]
     return [*made, option, source, target]
 
 
-def _etc(folder: Path) -> list[str]:
-    options = ["--perms", "0755", "--dir", "/etc"]
-    for name in _ETC:
-        if Path("/etc", name).exists():
-            options += _bind("--ro-bind", f"/etc/{name}", f"/etc/{name}")
-    for name in ("passwd", "group", "nsswitch.conf"):
-        options += ["--ro-bind", str(folder / name), f"/etc/{name}"]
-    return options
+def _show_programs() -> list[str]:
+    binds, links = programs()
+    options = [part for source, target in binds for part in _bind("--ro-bind", source, target)]
+    return [*options, *(part for name, target in links for part in ("--symlink", target, name))]
 
 
-def write_etc(folder: Path) -> None:
-    """The few files of /etc that name users and hosts, made anew: the machine's own are nobody's business."""
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = {
-        "passwd": "root:x:0:0:root:/tmp:/usr/sbin/nologin\n"
-        f"script:x:{BOX_UID}:{BOX_UID}:script:/tmp:/bin/sh\n"
-        "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-        "group": f"root:x:0:\nscript:x:{BOX_UID}:\nnogroup:x:65534:\n",
-        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
-        "hosts": "127.0.0.1 localhost rgrid\n::1 localhost\n",
-    }
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o644)
+def etc(box_folder: Path, network: bool) -> Path:
+    """The /etc of a box."""
+    return box_folder / ("etc.network" if network else "etc")
 
 
-def write_network(folder: Path) -> None:
+def write_etc(box_folder: Path) -> None:
+    """Make the /etc of boxes: what programs need of the machine's own, and the names of users and hosts made anew,
+    because those of the machine are nobody's business. Blocking."""
+    for network in (False, True):
+        folder = etc(box_folder, network)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name in _ETC:
+            _copy(Path("/etc", name), folder / name)
+        for name, text in _ETC_TEXTS.items():
+            (folder / name).write_text(text)
+    write_network(box_folder)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if source.is_dir():
+            shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+        elif source.exists():
+            shutil.copy(source, target)
+    except (OSError, shutil.Error):
+        # Some file of it is not ours to read; programs do without it, as they would on a machine without it.
+        return
+
+
+def write_network(box_folder: Path) -> None:
     """How to find hosts, as it is on the machine at this moment (it changes with the network)."""
-    for name, source in (("resolv.conf", "/etc/resolv.conf"), ("hosts.network", "/etc/hosts")):
+    for name in ("resolv.conf", "hosts"):
         try:
-            text = Path(source).read_bytes()
+            text = Path("/etc", name).read_bytes()
         except OSError:
             text = b""
-        target = folder / name
+        target = etc(box_folder, True) / name
         if not target.exists() or target.read_bytes() != text:
-            # Written in place: the box binds this file, and a rename would leave a running one with the old.
+            # In place: running boxes show this folder, and they should see the new network, too.
             target.write_bytes(text)
-            target.chmod(0o644)
 
 
-def outer_options(bubblewrap: Bubblewrap, prefixes: list[str], box_folder: Path, jobs: Path, root: bool) -> list[str]:
-    """The outer box. As root it needs no user namespace; otherwise it is root in one of its own, mapped to the service's
-    user. /proc stays the machine's, because a fresh one may only be mounted inside where this one is whole."""
-    options = ["--die-with-parent", "--new-session", "--unshare-ipc", "--unshare-uts"]
+def outer_options(
+    bubblewrap: Bubblewrap, binds: Sequence[tuple[str, str]], box_folder: Path, jobs: Path, root: bool
+) -> list[str]:
+    """The outer box. As root it needs no user namespace; otherwise it has one of its own, in which it is root.
+
+    /proc stays the machine's: a fresh one may only be mounted in a namespace where a whole one is there already.
+    """
+    options = ["--die-with-parent", "--new-session", "--unshare-ipc", "--unshare-uts", "--clearenv"]
     if not root:
         options += ["--unshare-user", "--uid", "0", "--gid", "0", "--cap-add", "ALL"]
-    options += [*_programs(), "--bind", "/proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp"]
-    options += _etc(box_folder / "etc")
-    for prefix in prefixes:
-        options += _bind("--ro-bind", prefix, prefix)
-    for source, target in bubblewrap.binds:
+    options += [*_show_programs(), "--bind", "/proc", "/proc", "--dev", "/dev"]
+    options += ["--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108
+    options += ["--ro-bind", str(etc(box_folder, False)), "/etc", "--perms", "0755", "--dir", f"{INSIDE}/root"]
+    for source, target in (*binds, *bubblewrap.binds):
         options += _bind("--ro-bind", source, target)
     for name in _HOST_FILES:
-        source_file = Path(__file__).with_name(name)
-        options += _bind("--ro-bind", str(source_file), f"{INSIDE}/host/{name}")
+        options += _bind("--ro-bind", str(Path(__file__).with_name(name)), f"{INSIDE}/host/{name}")
     return [*options, *_bind("--bind", str(jobs), str(jobs)), "--chdir", "/"]
 
 
@@ -149,7 +169,7 @@ def host_python() -> tuple[str, list[str]]:
 
 
 class Box(msgspec.Struct, frozen=True, kw_only=True):
-    """What one inner box shows."""
+    """What one inner box shows, and what runs in it."""
 
     work_dir: Path
     script: Path
@@ -157,6 +177,28 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     binds: tuple[tuple[str, str], ...]
     env: dict[str, str]
     network: bool
+
+    @property
+    def script_inside(self) -> str:
+        return f"{SCRIPTS}/{self.script.name}"
+
+
+def warm_box(box: Box) -> dict[str, Any]:
+    """The same box as `inner_options` makes, in the words of `warm_child.py`."""
+    binds, links = programs()
+    shown = [*binds, (str(etc(box.box_folder, box.network)), "/etc"), *box.binds]
+    return {
+        "box_uid": BOX_UID,
+        "network": box.network,
+        "links": links,
+        "binds": shown,
+        "script": box.script_inside,
+        "script_path": str(box.script),
+        "work_dir": str(box.work_dir),
+        "tmp_bytes": TMP_BYTES,
+        "shm_bytes": SHM_BYTES,
+        "env": box.env,
+    }
 
 
 def inner_options(box: Box, level: Level) -> list[str]:
@@ -173,7 +215,7 @@ def inner_options(box: Box, level: Level) -> list[str]:
     ]
     if box.network:
         options.append("--share-net")
-    options += ["--uid", str(BOX_UID), "--gid", str(BOX_UID), *_programs()]
+    options += ["--uid", str(BOX_UID), "--gid", str(BOX_UID), *_show_programs()]
     if level == "bubblewrap":
         options += ["--proc", "/proc", "--disable-userns"]
     else:
@@ -184,14 +226,10 @@ def inner_options(box: Box, level: Level) -> list[str]:
             options += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
     options += ["--dev", "/dev", "--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108
     options += ["--remount-ro", "/dev", "--perms", "1777", "--size", str(TMP_BYTES), "--tmpfs", "/tmp"]  # noqa: S108
-    options += _etc(box.box_folder / "etc")
-    hosts = "hosts.network" if box.network else "hosts"
-    options += ["--ro-bind", str(box.box_folder / "etc" / hosts), "/etc/hosts"]
-    if box.network:
-        options += ["--ro-bind", str(box.box_folder / "etc/resolv.conf"), "/etc/resolv.conf"]
+    options += ["--ro-bind", str(etc(box.box_folder, box.network)), "/etc"]
     for source, target in box.binds:
         options += _bind("--ro-bind", source, target)
-    options += _bind("--ro-bind", str(box.script), f"{SCRIPTS}/{box.script.name}")
+    options += _bind("--ro-bind", str(box.script), box.script_inside)
     options += ["--bind", str(box.work_dir), WORK, "--chdir", WORK]
     for name, value in box.env.items():
         options += ["--setenv", name, value]
