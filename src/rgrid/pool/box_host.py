@@ -6,7 +6,7 @@ the socket and takes every job along.
 
 A message is four bytes of length and a marshalled dict; its `fds` file descriptors travel beside its first byte.
 """
-# ruff: noqa: PTH102, PTH103, PTH120, PTH123, PTH211 (a fresh interpreter has not imported pathlib)
+# ruff: noqa: PTH120, PTH123 (a fresh interpreter has not imported pathlib)
 
 import sys
 

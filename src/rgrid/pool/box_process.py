@@ -3,7 +3,7 @@
 Like `box_host.py`, which imports it after a fork, this knows nothing of rgrid. One process stands between host and
 script: as subreaper it inherits whatever the script leaves behind, and ends it.
 """
-# ruff: noqa: PTH102, PTH103, PTH120, PTH123, PTH211 (a fresh interpreter has not imported pathlib)
+# ruff: noqa: PTH123 (a fresh interpreter has not imported pathlib)
 
 import ctypes
 import os

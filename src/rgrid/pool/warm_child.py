@@ -3,7 +3,7 @@
 Three processes: the guard outside waits and reports, the first process of the new pid namespace builds the box and
 reaps, the third one becomes the script. Runs alone inside the outer box, like `box_host.py`.
 """
-# ruff: noqa: PTH102, PTH103, PTH120, PTH123, PTH211 (a fresh interpreter has not imported pathlib)
+# ruff: noqa: PTH102, PTH103, PTH120, PTH211 (a fresh interpreter has not imported pathlib)
 
 import ctypes
 import os
