@@ -15,6 +15,7 @@ from rgrid.web.faults import INT_MAX, INT_MIN, Fault, bad_strings, faults, sente
 from rgrid.web.problems import UnsupportedMediaType
 
 PARAMETERS_MAX: Final = 1000
+SHOWN_MAX: Final = 300
 _JSON_TYPES: Final = frozenset({"application/json", "application/merge-patch+json"})
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 _INT: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
@@ -74,8 +75,14 @@ def check_media_type(content_type: str | None) -> None:
 
 def raise_malformed(found: list[Fault], code: str = "validation_failed") -> NoReturn:
     """Raises one Malformed that names them all."""
+    found = [(_shown(path), _shown(why)) for path, why in found]
     where = ", ".join(dict.fromkeys(path for path, _ in found[:5])) + (", …" if len(found) > 5 else "")
     raise Malformed(f"The request has {_counted(len(found))}: {where}.", found, code=code)
+
+
+def _shown(text: str) -> str:
+    """What a client sent, fit to be sent back."""
+    return text[:SHOWN_MAX].encode("utf-8", "replace").decode()
 
 
 def _counted(count: int) -> str:

@@ -140,6 +140,9 @@ def _dict(value: Any, kind: i.DictType, path: str, found: list[Fault], depth: in
         return
     _length(len(value), kind.min_length, kind.max_length, "entries", path, found)
     for name, member in value.items():
+        if why := string_fault(name):
+            found.append((path, f"A key: {why}"))
+            continue
         if why := _leaf(name, kind.key_type):
             found.append((join(path, name), f"The key: {why}"))
         _walk(member, kind.value_type, join(path, name), found, depth + 1)

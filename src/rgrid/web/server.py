@@ -60,13 +60,21 @@ class Front:
     async def _websocket(
         self, found: tuple[App, dict[str, str]] | None, scope: ASGIScope, receive: Receive, send: Send
     ) -> None:
-        if found is None or not isinstance(found[0], _Socket):
-            await receive()
-            await send({"type": "websocket.accept"})
-            await send({"type": "websocket.close", "code": 4404, "reason": "There is no WebSocket here."})
-            return
-        endpoint, scope["path_params"] = found
-        await endpoint(scope, receive, send)
+        exchange = Exchange(scope, receive, send)
+        scope[EXCHANGE] = exchange
+        try:
+            if found is None or not isinstance(found[0], _Socket):
+                await receive()
+                await send({"type": "websocket.accept"})
+                await send({"type": "websocket.close", "code": 4404, "reason": "no such path"})
+                return
+            endpoint, scope["path_params"] = found
+            await endpoint(scope, receive, send)
+        finally:
+            # 101 is what the handshake was answered with; a session's close code is in its own frames.
+            exchange.status = 101
+            self._site.metrics.requests.add(1, ("WEBSOCKET", exchange.route, "101"))
+            log_exchange(exchange)
 
     async def _preflight(self, exchange: Exchange) -> bool:
         """Adds CORS headers for an origin that is listed; True when the request was only a question about them."""
@@ -108,11 +116,11 @@ class _Socket:
         self._site = site
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope[EXCHANGE]
+        exchange.route = self._path
         if scope["type"] == "websocket":
             await self._serve(scope, receive, send)
             return
-        exchange: Exchange = scope[EXCHANGE]
-        exchange.route = self._path
         error = NotFound("This path answers WebSockets only.")
         await guarded(exchange, refuse(exchange, self._site, error))
 
