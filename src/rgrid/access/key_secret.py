@@ -11,9 +11,9 @@ _ALPHABET: Final = string.digits + string.ascii_uppercase + string.ascii_lowerca
 _TAIL_LENGTH: Final = 43  # 256 bits in base 62
 
 
-def new_secret() -> str:
+def new_secret(head: str = HEAD) -> str:
     """`sk_live_` and 43 base-62 characters from the system's secure source."""
-    return HEAD + "".join(secrets.choice(_ALPHABET) for _ in range(_TAIL_LENGTH))
+    return head + "".join(secrets.choice(_ALPHABET) for _ in range(_TAIL_LENGTH))
 
 
 def hash_of(secret: str) -> str:
