@@ -119,7 +119,7 @@ class GroupWriter:
                 log.warning("the writer lost its connection: %s", lost)
                 self._drop_connection()
                 await asyncio.sleep(RECONNECT_WAIT_S)
-            except (asyncpg.PostgresError, ValueError, TypeError) as refused:
+            except Exception as refused:  # noqa: BLE001 -- what an inline projection raises fails its append, never the writer
                 await self._write_apart(batch, refused)
                 return
         for waiting in batch:
