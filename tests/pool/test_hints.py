@@ -5,7 +5,7 @@ import pytest
 from rgrid.pool.engines.engine import Ended
 from rgrid.pool.hints import Failure, hint_for
 from rgrid.pool.protocol import Assignment, InputRef, Lease
-from rgrid.pool.verdict import judge
+from rgrid.pool.verdict import ended_before_kill, judge
 
 
 def hint(*stderr: str, why: str = "exited", network: bool = True) -> str | None:
@@ -107,3 +107,20 @@ def test_every_end_of_a_box_has_its_verdict(why: str, code: int | None, expected
     verdict = judge(ended, ASSIGNMENT)
     assert (verdict.end, verdict.exit_code, verdict.failure_reason) == expected
     assert (verdict.error is None) == (verdict.end == "completed")
+
+
+@pytest.mark.parametrize(
+    ("why", "code", "own_end"),
+    [
+        ("exited", 0, True),
+        ("cancelled", 3, True),
+        ("cancelled", 137, False),
+        ("cancelled", None, False),
+        ("timeout", None, False),
+    ],
+)
+def test_a_script_that_ended_before_the_kill_has_its_own_end(why: str, code: int | None, own_end: bool) -> None:
+    ended = Ended(why=why, exit_code=code, duration_ms=1, memory_peak_bytes=None, error=None, metadata={})  # type: ignore[arg-type]
+    own = ended_before_kill(ended)
+    assert (own is not None) == own_end
+    assert own is None or (own.why, own.exit_code) == ("exited", code)

@@ -297,6 +297,26 @@ def test_a_finished_result_waits_for_the_service_to_come_back() -> None:
     at_work(scenario)
 
 
+def test_a_result_survives_faults_that_nobody_foresaw() -> None:
+    class Breaking(GridDouble):
+        finishes = 0
+
+        async def finish(self, lease: Any, outcome: Any) -> None:
+            self.finishes += 1
+            if self.finishes < 3:
+                raise ValueError("the connection is in a strange state")
+            await super().finish(lease, outcome)
+
+    async def scenario() -> None:
+        grid = Breaking()
+        async with running(grid):
+            one = grid.submit("print('hello')")
+            await grid.until_ended(one)
+            assert grid.outcome(one).end == "completed"
+
+    at_work(scenario)
+
+
 def test_a_pool_waits_for_a_service_that_is_not_there_yet() -> None:
     async def scenario() -> None:
         grid = GridDouble()
@@ -479,8 +499,9 @@ def test_a_pool_clears_what_a_killed_one_left_but_not_what_another_pool_uses() -
         async with running() as bench:
             while not bench.grid.claims:
                 await asyncio.sleep(0.005)
-            left = bench.scratch / "exec_left-1-1"
+            left, of_the_engine = bench.scratch / "exec_left-1-1", bench.scratch / ".box"
             left.mkdir()
+            of_the_engine.mkdir()
             stop = asyncio.Event()
             other = GridDouble()
             tuning = PoolTuning(slots=1)
@@ -497,6 +518,8 @@ def test_a_pool_clears_what_a_killed_one_left_but_not_what_another_pool_uses() -
             while not later.claims:
                 await asyncio.sleep(0.005)
             assert not left.exists()
+            assert of_the_engine.exists()
+            of_the_engine.rmdir()
             stop.set()
             await again
 

@@ -28,7 +28,7 @@ from rgrid.pool.shipper import Shipper
 from rgrid.pool.tuning import PoolTuning
 from rgrid.pool.verdict import (
     Verdict,
-    ended_by_itself,
+    ended_before_kill,
     hint_of,
     input_missing,
     internal,
@@ -38,6 +38,7 @@ from rgrid.pool.verdict import (
 )
 
 CALL_TRIES_MAX: Final = 1000
+UNFORESEEN_MAX: Final = 60
 UNAVAILABLE_S_MAX: Final = 60.0  # for objects; a finished result waits as long as its lease lives
 LATE_S: Final = 5.0  # how long a late attempt waits for the service to say that it is late
 STORES_AT_ONCE_MAX: Final = 4
@@ -90,6 +91,7 @@ class Attempt:
         self._halted = False
         self._cancelled = False
         self._paused = False
+        self._unforeseen = 0
         self._running: Running | None = None
         self._started_at: datetime | None = None
         self._silence: asyncio.TimerHandle | None = None
@@ -140,8 +142,11 @@ class Attempt:
                 ended = await self._execute(folder)
             finally:
                 self._box_gone()
-            if self._killed and not ended_by_itself(ended):
-                return None if self._lost.is_set() else self._outcome(worker_stopped(), ended=ended)
+            if self._killed:
+                own_end = ended_before_kill(ended)
+                if own_end is None:
+                    return None if self._lost.is_set() else self._outcome(worker_stopped(), ended=ended)
+                ended = own_end
             return await self._conclude(folder, seen, ended)
         except InputMissing as error:
             return self._outcome(input_missing(str(error)))
@@ -287,13 +292,25 @@ class Attempt:
                 return  # the lines never arrived, so a result on top of them would lie
             outcome = self._outcome(internal("The log lines could not be stored."))
         try:
-            await self._persist(functools.partial(self._work.finish, self.lease, outcome), float("inf"))
+            await self._persist(functools.partial(self._send_result, outcome), float("inf"))
         except LeaseLost:
             _log.warning("late result refused: %s attempt %d", self.lease.execution_id, self.lease.attempt)
         except RgridError as error:
+            # The lease runs out and the service gives the work to another worker.
             _log.error("result of %s was not taken: %s", self.lease.execution_id, error.detail)
-        except Exception:  # noqa: BLE001 - the lease runs out and the service gives the work to another worker
-            _log.exception("result of %s was not taken", self.lease.execution_id)
+
+    async def _send_result(self, outcome: Outcome) -> None:
+        """A result is too dear to be dropped for a fault that nobody foresaw and that may pass."""
+        try:
+            await self._work.finish(self.lease, outcome)
+        except RgridError:
+            raise
+        except Exception as fault:  # noqa: BLE001 - see above; the number of such tries is bounded
+            _log.exception("the result of %s did not get through", self.lease.execution_id)
+            self._unforeseen += 1
+            if self._unforeseen >= UNFORESEEN_MAX:
+                raise RgridError("the service fails to take it") from fault
+            raise Unavailable("the service fails to take it") from fault
 
     async def _persist(self, call: Callable[[], Awaitable[T]], wait_s_max: float) -> T:
         """Calls until the service is there; gives up when the lease is over or after `wait_s_max`."""
@@ -301,7 +318,7 @@ class Attempt:
         for tries in range(CALL_TRIES_MAX):
             try:
                 return await call()
-            except Unavailable:
+            except (Unavailable, ConnectionError):
                 if self._lost.is_set() or time.monotonic() >= give_up_at:
                     raise
             with suppress(TimeoutError):

@@ -25,7 +25,8 @@ from rgrid.pool.tuning import PoolTuning
 
 HELD_PER_SLOT_MAX: Final = 4  # attempts per slot, one in its box and the others with results on their way
 SIGNALS_WAIT_S: Final = 20.0
-SIGNALS_PAUSE_S: Final = 0.02  # between two signals, so that a service that repeats itself is not asked in a tight loop
+SIGNALS_REPEAT_S: Final = 0.5  # how often a service that repeats itself is asked
+CLAIM_GRACE_S: Final = 0.1  # for a claim that is being answered while the stop comes
 HALT_WAIT_S: Final = 15.0
 STOPPED_TRIES_MAX: Final = 3
 
@@ -147,6 +148,8 @@ class RunnerPool:
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait({claim, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not claim.done():
+                await asyncio.wait({claim}, timeout=CLAIM_GRACE_S)
         finally:
             stopping.cancel()
             claim.cancel()  # does nothing to one that is done
@@ -194,11 +197,15 @@ class RunnerPool:
     async def _heed_signals(self) -> None:
         """Cancels and drains come here at once; the heartbeat repeats them in case this channel is down."""
         failures = 0
+        last: Renewal | None = None
         while True:
             try:
-                self._on_renewal(await self._work.signals(self.worker_id, SIGNALS_WAIT_S))
+                news = await self._work.signals(self.worker_id, SIGNALS_WAIT_S)
+                self._on_renewal(news)
                 failures = 0
-                await asyncio.sleep(SIGNALS_PAUSE_S)
+                if news == last:
+                    await asyncio.sleep(SIGNALS_REPEAT_S)
+                last = news
             except RgridError:
                 await asyncio.sleep(delay_s(self.worker_id, failures))
                 failures += 1

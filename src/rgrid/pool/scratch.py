@@ -63,7 +63,8 @@ def place(folder: Path, name: str) -> Path:
     if not name or path.is_absolute() or ".." in path.parts or "\0" in name:
         raise InputMissing(f"The input {name!r} has a name that leads out of the working directory.")
     target = folder / path
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if len(path.parts) > 1:
+        target.parent.mkdir(parents=True, exist_ok=True)
     return target
 
 
@@ -144,8 +145,9 @@ def hold_scratch(scratch: Path) -> int:
 
 
 def _clear(scratch: Path) -> None:
+    """Removes the folders of attempts; hidden ones belong to the engine."""
     for entry in scratch.iterdir():
-        if entry.name != LOCK_NAME and stat.S_ISDIR(entry.lstat().st_mode):
+        if not entry.name.startswith(".") and stat.S_ISDIR(entry.lstat().st_mode):
             try:
                 remove_tree(entry)
             except OSError as error:

@@ -22,7 +22,7 @@ SHARE_LINES_MAX: Final = 1000  # of one attempt in one request, so that a loud s
 BACKLOG_BYTES_HIGH: Final = 4 * 1024 * 1024
 BACKLOG_BYTES_LOW: Final = 1024 * 1024
 LINE_COST_BYTES: Final = 200  # what a line costs in memory beside its text
-UNEXPECTED_TRIES_MAX: Final = 6
+UNEXPECTED_TRIES_MAX: Final = 60
 
 _log = logging.getLogger(__name__)
 

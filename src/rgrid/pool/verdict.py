@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from rgrid.pool.engines.engine import Ended
 from rgrid.pool.hints import Failure, hint_for
@@ -87,9 +88,12 @@ def worker_stopped() -> Verdict:
     return Verdict(end="failed", failure_reason="worker_lost", error=error)
 
 
-def ended_by_itself(ended: Ended) -> bool:
-    """Whether a box that was killed had ended before the kill reached it."""
-    return ended.why == "exited" and ended.exit_code is not None and ended.exit_code != EXIT_SIGKILL
+def ended_before_kill(ended: Ended) -> Ended | None:
+    """The own end of a script whose box was killed after it, however the engine calls that; None when the kill was its
+    end: then it was SIGKILL."""
+    if ended.why in ("exited", "cancelled") and ended.exit_code not in (None, EXIT_SIGKILL):
+        return replace(ended, why="exited")
+    return None
 
 
 def exit_text(exit_code: int) -> str:
