@@ -1,0 +1,1 @@
+"""HTTP as a driver: controllers that send one command or run one query."""
