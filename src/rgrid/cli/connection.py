@@ -55,6 +55,7 @@ def connect(args: argparse.Namespace, console: Console, *, needs_key: bool = Tru
         )
 
     def on_retry(reason: str, wait_s: float) -> None:
-        console.note(console.paint(f"{reason} Trying again in {wait_s:.0f} s.", "dim", sys.stderr))
+        told = f"{reason.rstrip('.')}; trying again in {wait_s:.0f} s."
+        console.note(console.paint(told, "dim", sys.stderr))
 
     return Client(found.url, found.key, on_retry=on_retry)

@@ -57,7 +57,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "version": Command("overview", "show the version"),
     },
     "Operate": {
-        "worker": Command("up", "run scripts for a service whose database is elsewhere", talks=False),
+        "worker": Command("up", "run scripts for a service that runs already", talks=False),
         "doctor": Command("doctor", "check what works on this machine", talks=False),
         "openapi": Command("up", "print the description of the HTTP interface", talks=False),
     },
@@ -81,10 +81,12 @@ NEXT: Final = {
     "not_found": "rgrid list",
     "unknown_runtime": "rgrid runtimes",
     "illegal_transition": "rgrid status ID",
-    "unreachable": "rgrid up (on this machine) or rgrid whoami (which service was meant?)",
+    "unreachable": "rgrid up (a service on this machine) or rgrid login (another one)",
     "internal": "rgrid health",
     "unavailable": "rgrid health",
     "bad_setting": "rgrid doctor",
+    "no_postgres": "rgrid doctor",
+    "data_dir_in_use": "rgrid whoami (it runs already), or rgrid up --data-dir OTHER --port 0",
 }
 
 
@@ -176,7 +178,7 @@ def _split(words: list[str]) -> tuple[list[str], str, list[str]]:
 def _command(word: str) -> str:
     name = ALIASES.get(word, word)
     if name not in COMMANDS and name != "help":
-        near = difflib.get_close_matches(word, COMMANDS, n=1)
+        near = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.7)
         raise Usage(f"There is no command {word}.", f"rgrid {near[0]} --help" if near else "rgrid --help")
     return name
 

@@ -1,6 +1,7 @@
 """`up`, `worker`, `openapi`: the server side of the program. The service is imported only when it runs."""
 
 import argparse
+import errno
 import sys
 import threading
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import msgspec
 
 from rgrid import settings
 from rgrid.cli import credentials
-from rgrid.cli.output import Console
+from rgrid.cli.output import Console, Failure
 from rgrid.client.grid import Client
 from rgrid.client.problems import GridError, Refused
 
@@ -43,7 +44,13 @@ def up(args: argparse.Namespace, console: Console) -> int:
         # The same key opens every service that this user starts here, also one with another data folder.
         key, is_ours = (saved.api_key if saved else key_secret.new_secret()), True
     running = msgspec.structs.replace(chosen, bootstrap_key=key)
-    return app.serve(running, on_ready=_announcer(key, is_ours, console))
+    try:
+        return app.serve(running, on_ready=_announcer(key, is_ours, console))
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        following = f"rgrid up --port {chosen.port + 1}, or rgrid health to see what runs there"
+        raise Failure(f"Port {chosen.port} of {chosen.host} is taken.", following) from None
 
 
 def _announcer(key: str, is_ours: bool, console: Console) -> Callable[[str], None]:
@@ -79,8 +86,9 @@ def add_worker(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser
     add("--data-dir", metavar="DIR", type=Path, help="where it keeps what it works with (RGRID_DATA_DIR)")
     add("--slots", metavar="N", type=int, help="scripts at a time, one per core if not given (RGRID_SLOTS)")
     parser.epilog = (
-        "Needs RGRID_DATABASE_URL, and the RGRID_OBJECTS_URL and RGRID_ENCRYPTION_KEY of the service.\n\n"
-        "Example:\n  RGRID_DATABASE_URL=postgresql://user@host/rgrid rgrid worker --slots 8"
+        "Finds the database of a service that runs on the same --data-dir, or takes RGRID_DATABASE_URL, and then\n"
+        "RGRID_OBJECTS_URL and RGRID_ENCRYPTION_KEY as the service has them.\n\n"
+        "Examples:\n  rgrid worker --slots 4\n  RGRID_DATABASE_URL=postgresql://user@host/rgrid rgrid worker --slots 8"
     )
     parser.set_defaults(handler=worker)
 
