@@ -305,7 +305,7 @@ class Attempt:
             await self._work.finish(self.lease, outcome)
         except RgridError:
             raise
-        except Exception as fault:  # noqa: BLE001 - see above; the number of such tries is bounded
+        except Exception as fault:
             _log.exception("the result of %s did not get through", self.lease.execution_id)
             self._unforeseen += 1
             if self._unforeseen >= UNFORESEEN_MAX:
