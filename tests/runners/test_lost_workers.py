@@ -7,7 +7,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rgrid.runners.process import Gone, Host, find_lost, find_returned, process_runs, this_host
+from rgrid.runners.host import Host, process_runs, this_host
+from rgrid.runners.process import Gone, find_lost, find_returned
 
 HERE = Host(hostname="here", boot_id="boot")
 HEARD = datetime(2026, 1, 5, tzinfo=UTC)

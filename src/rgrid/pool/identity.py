@@ -8,9 +8,8 @@ from typing import Final
 from rgrid.kernel.ids import new_id
 from rgrid.pool.engines.engine import Engine
 from rgrid.pool.protocol import WorkerInfo
-from rgrid.runners.process import this_host
+from rgrid.runners.host import own_started_ticks, this_host
 
-START_TIME_FIELD: Final = 22  # of /proc/<pid>/stat, counted from 1 (proc_pid_stat(5))
 MEMORY_LIMITS: Final = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
@@ -25,7 +24,7 @@ def describe_worker(engine: Engine, slots: int) -> WorkerInfo:
         hostname=host.hostname,
         pid=os.getpid(),
         boot_id=host.boot_id,
-        process_started_ticks=_started_ticks(),
+        process_started_ticks=own_started_ticks(),
         runner_kind=engine.runner_kind,
         sandbox_level=engine.level,
         slots=slots,
@@ -34,15 +33,6 @@ def describe_worker(engine: Engine, slots: int) -> WorkerInfo:
         cores=len(os.sched_getaffinity(0)),
         memory_mb=_memory_mb(),
     )
-
-
-def _started_ticks() -> int:
-    try:
-        # The second field is the command's name in parentheses and may hold blanks, so count after the last one.
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        return int(fields[START_TIME_FIELD - 3])
-    except OSError:
-        return 0
 
 
 def _version() -> str:

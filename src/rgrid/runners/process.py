@@ -1,11 +1,8 @@
 """Finds workers that are gone: silent for too long, or a process of this very machine that no longer runs."""
 
-import os
-import socket
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -14,10 +11,8 @@ from rgrid.kernel.ids import new_command_id
 from rgrid.kernel.messages import Cause
 from rgrid.runners.commands import MarkWorkerLost, WelcomeBack
 from rgrid.runners.events import WorkerLost
+from rgrid.runners.host import Host, process_runs
 from rgrid.runners.runner import DECIDER
-
-_START_TICKS_FIELD: Final = 22  # of /proc/<pid>/stat, counted from 1 (proc_pid_stat(5))
-_DEAD_STATES: Final = frozenset("ZXx")
 
 
 class Watched(Protocol):
@@ -40,13 +35,6 @@ class Watched(Protocol):
     def last_heartbeat_at(self) -> datetime: ...
     @property
     def silent_s(self) -> float: ...
-
-
-class Host(msgspec.Struct, frozen=True, kw_only=True):
-    """This machine since its last start."""
-
-    hostname: str
-    boot_id: str
 
 
 class Gone(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,40 +87,6 @@ async def settle(handler: Handler, workers: Sequence[Watched], lease_ttl_s: floa
     for worker_id in find_returned(workers, lease_ttl_s, host, process_runs):
         await handler.handle(DECIDER, worker_id, WelcomeBack(), _cause())
     return lost
-
-
-def this_host() -> Host:
-    """The machine of this process. The boot id names the pid namespace, too: a container may share the hostname and the
-    kernel with its host, but pids mean something else in it."""
-    try:
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return Host(hostname=socket.gethostname(), boot_id=f"{boot_id}/{Path('/proc/self/ns/pid').readlink()}")
-    except OSError:
-        return Host(hostname=socket.gethostname(), boot_id="")
-
-
-def process_runs(pid: int, started_ticks: int) -> bool:
-    """Whether the process with this pid and this start runs; a zombie doesn't. True where nothing can be known."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return _hidden(pid)
-    except OSError:
-        return True
-    # The second field is the command's name in parentheses and may hold blanks, so count after the last one.
-    fields = stat.rpartition(")")[2].split()
-    return fields[0] not in _DEAD_STATES and int(fields[_START_TICKS_FIELD - 3]) == started_ticks
-
-
-def _hidden(pid: int) -> bool:
-    """Whether a process without a folder in /proc runs all the same: /proc can be mounted so that it hides others'."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _is_here(worker: Watched, host: Host) -> bool:
