@@ -49,7 +49,7 @@ class Bounds:
     frames_max: int = 1000
     bytes_max: int = 4 * 1024 * 1024
     client_frame_max_bytes: int = 4096
-    close_wait_max_s: float = 5.0
+    close_wait_max_s: float = 30.0
 
 
 class Sockets:
@@ -167,7 +167,7 @@ class _Session:
             await self._bounded(self._send({"type": "websocket.close", "code": code, "reason": shown}))
 
     async def _bounded(self, sending: Awaitable[None]) -> None:
-        """A client that doesn't read must not keep the session alive."""
+        """A client that doesn't read sees the close code if it reads again in time, and can't hold the session for ever."""
         try:
             await asyncio.wait_for(sending, self._bounds.close_wait_max_s)
         except (TimeoutError, OSError, RuntimeError):
