@@ -52,6 +52,19 @@ def test_lines_arrive_without_anybody_asking() -> None:
     asyncio.run(scenario())
 
 
+def test_lines_of_several_attempts_travel_in_one_request() -> None:
+    async def scenario() -> None:
+        grid = GridDouble()
+        async with shipping(grid) as shipper:
+            outboxes = [shipper.open(lease(grid, n), lambda: None) for n in range(3)]
+            for outbox in outboxes:
+                outbox.add(lines(2))
+            assert all([await outbox.drained() for outbox in outboxes])
+            assert grid.appends == [["exec_0", "exec_1", "exec_2"]]
+
+    asyncio.run(scenario())
+
+
 def test_a_loud_attempt_gets_its_share_and_no_more() -> None:
     class Sizes(GridDouble):
         def __init__(self) -> None:
