@@ -6,13 +6,13 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Any, Final, Literal
 
-import asyncpg
 import msgspec
 
 from rgrid.executions.events import InputsVerified, OutputsStored
 from rgrid.kernel.ids import derived_id
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.postgres.paging import Key, Queryable, Rows, Where, Window, select
+from rgrid.postgres.pool import Connection
 from rgrid.subscriptions.projection import Projection
 
 KEYS: Final = (Key("created_at", "moment"), Key("artifact_id"))
@@ -32,7 +32,7 @@ class ArtifactRow(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
 
 
-async def verified(connection: asyncpg.Connection, event: InputsVerified, at: AnyRecorded) -> None:
+async def verified(connection: Connection, event: InputsVerified, at: AnyRecorded) -> None:
     moment_ms = int(event.verified_at.timestamp() * 1000)
     await _insert(
         connection,
@@ -44,7 +44,7 @@ async def verified(connection: asyncpg.Connection, event: InputsVerified, at: An
     )  # fmt: skip
 
 
-async def stored(connection: asyncpg.Connection, event: OutputsStored, at: AnyRecorded) -> None:
+async def stored(connection: Connection, event: OutputsStored, at: AnyRecorded) -> None:
     await _insert(
         connection,
         [
@@ -55,7 +55,7 @@ async def stored(connection: asyncpg.Connection, event: OutputsStored, at: AnyRe
     )  # fmt: skip
 
 
-async def _insert(connection: asyncpg.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+async def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     await connection.executemany(
         f"insert into artifacts ({_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8)",  # noqa: S608
         rows,

@@ -5,7 +5,6 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Any, Final
 
-import asyncpg
 import msgspec
 
 from rgrid.executions.events import (
@@ -20,6 +19,7 @@ from rgrid.executions.events import (
 )
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.postgres.paging import Key, Queryable, Rows, Where, Window, select
+from rgrid.postgres.pool import Connection
 from rgrid.subscriptions.projection import Projection
 
 KEYS: Final = {
@@ -61,7 +61,7 @@ _UPDATE: Final = (
 )
 
 
-async def project(connection: asyncpg.Connection, batch: Sequence[AnyRecorded]) -> None:
+async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
     """Two statements a batch, whatever its size: one inserts, one merges all changes of each execution."""
     fresh: list[dict[str, Any]] = []
     changes: dict[str, dict[str, Any]] = {}

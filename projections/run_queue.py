@@ -8,18 +8,18 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Final
 
-import asyncpg
 import msgspec
 
 from rgrid.executions.events import ExecutionCancelled, ExecutionClaimed, ExecutionQueued
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.postgres.paging import Queryable
+from rgrid.postgres.pool import Connection
 from rgrid.subscriptions.projection import Projection
 
 LANES_MAX: Final = 1_000
 
 
-async def project(connection: asyncpg.Connection, batch: Sequence[AnyRecorded]) -> None:
+async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
     """The newest event of each execution decides whether it waits."""
     newest = {at.entity_id: at for at in batch}
     waiting = [(key, at.event, at.position) for key, at in newest.items() if isinstance(at.event, ExecutionQueued)]
@@ -70,8 +70,8 @@ _CANDIDATES: Final = """
     from (select lane from lanes where lane is not null limit $4) l
     cross join lateral (
         select q.execution_id, q.lane, q.queued_position from run_queue q
-        where q.lane = l.lane and q.not_before <= clock_timestamp() and q.runtime = any($2) and q.memory_mb <= $3 and q.cpu <= $5
-          and not exists (select from rgrid.claim_reservations r
+        where q.lane = l.lane and q.not_before <= clock_timestamp() and q.runtime = any($2) and q.memory_mb <= $3
+          and q.cpu <= $5 and not exists (select from rgrid.claim_reservations r
                           where r.execution_id = q.execution_id and r.reserved_until > clock_timestamp())
         order by q.queued_position limit $1
     ) head
@@ -79,9 +79,11 @@ _CANDIDATES: Final = """
 """
 
 
-async def candidates(connection: Queryable, limit: int, runtimes: Collection[str], memory_mb_max: int) -> list[Waiting]:
-    """The oldest `limit` of every lane that a worker with these runtimes could run now."""
-    rows = await connection.fetch(_CANDIDATES, limit, list(runtimes), memory_mb_max, LANES_MAX)
+async def candidates(
+    connection: Queryable, limit: int, runtimes: Collection[str], memory_mb_max: int, cpu_max: float
+) -> list[Waiting]:
+    """The oldest `limit` of every lane that a worker of this size with these runtimes could run now."""
+    rows = await connection.fetch(_CANDIDATES, limit, list(runtimes), memory_mb_max, LANES_MAX, cpu_max)
     return [Waiting(**dict(row)) for row in rows]
 
 

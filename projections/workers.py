@@ -167,3 +167,14 @@ async def live_count(connection: Queryable) -> int:
     """Workers that take work or finish what they have."""
     count: int = await connection.fetchval("select count(*) from workers where status in ('active', 'draining')")
     return count
+
+
+async def ended_with_leases(connection: Queryable) -> list[str]:
+    """Workers that are lost or stopped and still hold leases from before: whatever they ran is over. One that was only
+    silent may claim again a moment before it is known to be back."""
+    rows = await connection.fetch(
+        "select distinct l.worker_id from rgrid.leases l join workers w using (worker_id)"
+        " where w.status = 'stopped' or (w.status = 'lost' and l.claimed_at <= w.lost_at) limit $1",
+        WATCHED_MAX,
+    )
+    return [row["worker_id"] for row in rows]

@@ -1,5 +1,6 @@
 """What controllers stand on: one value made by the composition root."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import asyncpg
@@ -37,6 +38,8 @@ class Grid:
     lease_tokens: LeaseTokens
     runtimes: Runtimes
     lines_stored: LinesStored
+    caught_up: Callable[[], Awaitable[None]]
+    """Waits, within a bound, until the read side includes what this process has acknowledged."""
 
 
 async def find(grid: Grid, execution_id: str, position: int | None = None) -> Detail:

@@ -16,6 +16,7 @@ from rgrid.api import lists
 from rgrid.api.authenticate import Authenticator
 from rgrid.api.grid import Grid
 from rgrid.kernel.ids import is_id, new_id
+from rgrid.web.conditional import ANY_VERSION
 from rgrid.web.operation import ActionResponse, Call, NoQuery, Operation, Reply, missing
 from rgrid.web.pages import Page
 from rgrid.web.principal import Scope
@@ -159,7 +160,8 @@ class Keys:
     async def revoke(self, call: Call[NoQuery, None]) -> Reply:
         key_id = call.path["key_id"]
         await self._row(key_id)
-        command = RevokeKey(key_id=key_id, revoked_by=call.actor.actor, expected_version=call.if_match)
+        expected = None if call.if_match == ANY_VERSION else call.if_match
+        command = RevokeKey(key_id=key_id, revoked_by=call.actor.actor, expected_version=expected)
         handled = await self._grid.handler.handle(DECIDER, ENTITY_ID, command, call.cause())
         self._authenticator.forget()
         message = "The key opens nothing any more." if handled.events else "The key was revoked before."

@@ -83,3 +83,9 @@ async def to_cancel(connection: asyncpg.Connection | asyncpg.Pool, worker_id: st
         worker_id,
     )
     return [HeldLease(**dict(row)) for row in rows]
+
+
+async def held(connection: asyncpg.Connection | asyncpg.Pool) -> int:
+    """How many attempts are under a lease."""
+    count: int = await connection.fetchval("select count(*) from rgrid.leases")
+    return count

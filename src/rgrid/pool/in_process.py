@@ -18,7 +18,7 @@ from rgrid.eventstore.handle import Handler
 from rgrid.eventstore.store import Store
 from rgrid.executions import leases, logs
 from rgrid.executions.commands import ClaimExecution, FinishAttempt
-from rgrid.executions.events import StaleResultRefused, StoredArtifact
+from rgrid.executions.events import AttemptEnded, StaleResultRefused, StoredArtifact
 from rgrid.executions.execution import DECIDER, Execution
 from rgrid.executions.following import LinesStored
 from rgrid.kernel.errors import Conflict, Rejected, RgridError
@@ -39,6 +39,7 @@ from rgrid.runners import heartbeats
 from rgrid.runners.commands import RegisterWorker, StopWorker
 from rgrid.runners.runner import DECIDER as WORKER
 from rgrid.settings import Settings
+from rgrid.web.metrics import Metrics
 
 CLAIM_POLL_S: Final = 1.0
 SIGNAL_POLL_S: Final = 0.5
@@ -73,6 +74,7 @@ class InProcessWork:
         secrets: Secrets,
         settings: Settings,
         lines_stored: LinesStored,
+        metrics: Metrics,
     ) -> None:
         self._pool = pool
         self._store = store
@@ -85,6 +87,9 @@ class InProcessWork:
         self._workers: dict[str, WorkerInfo] = {}
         self._turns: dict[str, int] = {}
         self._turn = count(1)
+        self._claims = metrics.counter("rgrid_claims_total", "Attempts handed to workers.")
+        self._results = metrics.counter("rgrid_attempt_results_total", "Attempts that ended.", ("end", "reason"))
+        self._micros = metrics.counter("rgrid_cost_micros_total", "Cost of the attempts that ended, in micros.")
         self._owners: dict[Lease, str] = {}
 
     async def register(self, worker: WorkerInfo) -> None:
@@ -169,6 +174,7 @@ class InProcessWork:
         except (Rejected, Conflict):
             return None  # Somebody else has it, or it was cancelled a moment ago.
         state = handled.state
+        self._claims.add()
         lease = Lease(execution_id=execution_id, attempt=state.attempt, fencing_token=state.fencing_token)
         self._owners[lease] = worker.worker_id
         try:
@@ -279,6 +285,10 @@ class InProcessWork:
             riders=lambda _state, _events, _version: [leases.drop(lease.execution_id, lease.fencing_token)],
         )
         self._lines_stored.tell([lease.execution_id])
+        for event in handled.events:
+            if isinstance(event, AttemptEnded):
+                self._results.add(1, (event.status, event.failure_reason or "none"))
+                self._micros.add(event.cost_micros)
         if any(isinstance(event, StaleResultRefused) for event in handled.events):
             raise LeaseLost("The lease of this attempt is over; its result was refused and recorded.")
 

@@ -14,6 +14,10 @@ import msgspec
 from rgrid.kernel.errors import Conflict
 
 AttemptEnd = Literal["completed", "failed", "timed_out", "cancelled"]
+FailureReason = Literal[
+    "exit_code", "timeout", "out_of_memory", "worker_lost", "input_missing", "dependency_install",
+    "runtime_unavailable", "cancelled", "internal",
+]  # fmt: skip
 Stream = Literal["stdout", "stderr"]
 
 
@@ -82,7 +86,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     end: AttemptEnd
     exit_code: int | None
-    failure_reason: str | None
+    failure_reason: FailureReason | None
     error: str | None
     hint: str | None
     duration_ms: int
@@ -112,7 +116,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Renewal(msgspec.Struct, frozen=True, kw_only=True):
-    """The service's answer to a heartbeat: which leases are lost, which attempts shall be cancelled, whether to drain."""
+    """The answer to a heartbeat: which leases are lost, which attempts shall be cancelled, whether to drain."""
 
     lost: list[Lease]
     cancel: list[Lease]

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
-import asyncpg
 import msgspec
 
 from rgrid.kernel.errors import Invalid
+from rgrid.postgres.pool import Connection, Pool
 
-Queryable = asyncpg.Connection | asyncpg.Pool
+Queryable: TypeAlias = "Connection | Pool"
 Value = str | int | float | bool | None
 LIMIT_MAX: Final = 1_000
 
@@ -75,7 +75,7 @@ async def select(connection: Queryable, *, columns: str, source: str, where: Whe
         f" limit {window.limit + 1} offset {window.offset}",
         *where.args,
     )
-    return Rows(rows=rows, total=total)
+    return Rows(rows=[dict(row) for row in rows], total=total)
 
 
 def _seek(where: Where, window: Window, after: Sequence[Value]) -> None:

@@ -4,10 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-import asyncpg
-
 from rgrid.eventstore.store import Store
 from rgrid.kernel.errors import Unavailable
+from rgrid.postgres.pool import Connection, Pool
 from rgrid.subscriptions.projection import Projection
 
 PAGE: Final = 5_000
@@ -15,9 +14,7 @@ PAGES_MAX: Final = 2_000
 
 
 @asynccontextmanager
-async def past(
-    pool: asyncpg.Pool, store: Store, projection: Projection, position: int
-) -> AsyncIterator[asyncpg.Connection]:
+async def past(pool: Pool, store: Store, projection: Projection, position: int) -> AsyncIterator[Connection]:
     """A connection on which the projection's tables hold what they held at `position`. They are temporary and die with
     the transaction. Takes as long as folding the log does; raises Unavailable beyond PAGES_MAX pages of it."""
     topics = store.codec.topics_of(projection.kinds)

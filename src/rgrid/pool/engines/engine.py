@@ -57,10 +57,13 @@ class Running(Protocol):
 
 
 class Engine(Protocol):
-    """Starts jobs. `level` is the isolation reached, as probed at start; `runner_kind` is sandbox, container or process."""
+    """Starts jobs. `level` is the isolation reached, as probed at start; kinds are sandbox, container and process."""
 
-    runner_kind: str
-    level: str
+    @property
+    def runner_kind(self) -> str: ...
+
+    @property
+    def level(self) -> str: ...
 
     def runtimes(self) -> list[str]: ...
 

@@ -1,0 +1,36 @@
+"""Everything this service answers over HTTP, by hand: one line per slice."""
+
+from collections.abc import Mapping
+
+from rgrid.access import tickets as ticket_store
+from rgrid.api import artifacts, executions, inputs, keys, logs, me, runtimes, tickets, workers
+from rgrid.api.authenticate import Authenticator
+from rgrid.api.grid import Grid
+from rgrid.api.log_stream import PATH as LOG_SOCKET
+from rgrid.api.log_stream import log_socket
+from rgrid.web.exchange import App
+from rgrid.web.live import Sockets
+from rgrid.web.operation import Operation
+from rgrid.web.principal import Principal
+
+
+def operations(grid: Grid, authenticator: Authenticator) -> list[Operation]:
+    """Every operation but those that every service has (health, metrics, documents)."""
+    return [
+        *me.operations(grid),
+        *keys.operations(grid, authenticator),
+        *tickets.operations(grid),
+        *executions.operations(grid),
+        *inputs.operations(grid),
+        *artifacts.operations(grid),
+        *logs.operations(grid),
+        *runtimes.operations(grid.runtimes),
+        *workers.operations(grid),
+    ]
+
+
+def websockets(grid: Grid, authenticator: Authenticator, sockets: Sockets) -> Mapping[str, App]:
+    async def redeem(ticket: str, execution_id: str) -> Principal | None:
+        return await ticket_store.redeem(grid.pool, ticket, execution_id)
+
+    return {LOG_SOCKET: log_socket(grid, authenticator, redeem, sockets)}

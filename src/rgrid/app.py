@@ -1,0 +1,275 @@
+"""The composition root: settings become a database, the grid, and its drivers: HTTP, time and the runner pool."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from importlib.metadata import version
+from typing import Any, Final, cast
+
+import uvicorn
+import uvloop
+
+from rgrid.access import tickets
+from rgrid.access.bootstrap import ensure_admin_key
+from rgrid.access.key_uses import KeyUses
+from rgrid.api import condition, surface
+from rgrid.api.authenticate import Authenticator
+from rgrid.api.grid import Grid
+from rgrid.assembly import Parts, assembled
+from rgrid.kernel.clock import now
+from rgrid.pool.engines.local import LocalEngine
+from rgrid.pool.in_process import InProcessWork
+from rgrid.pool.manned import MannedPool
+from rgrid.postgres.embedded import EmbeddedPostgres, dsn_of_running
+from rgrid.runners.host import this_host
+from rgrid.settings import Settings, load
+from rgrid.ticker import Ticker
+from rgrid.web import openapi
+from rgrid.web.access_log import JsonLines
+from rgrid.web.health import Health
+from rgrid.web.idempotency import Idempotency
+from rgrid.web.live import Sockets
+from rgrid.web.metrics import Metrics
+from rgrid.web.rate_limit import RateLimiter
+from rgrid.web.server import build
+from rgrid.web.site import Site
+
+log = logging.getLogger(__name__)
+
+VERSION: Final = version("rgrid")
+OnReady = Callable[[str], None]
+DRAIN_S: Final = 20.0
+"""How long scripts that run at a stop may go on before their boxes are killed and the grid gives them to others."""
+BACKLOG: Final = 2048
+FRAME_MAX_BYTES: Final = 64 * 1024
+
+
+def serve(settings: Settings, on_ready: OnReady = lambda url: None) -> int:
+    """Run everything until SIGTERM or SIGINT; the process' exit code. `on_ready` gets the service's URL as soon as
+    readiness is 200. Call it from the main thread, before any event loop."""
+    _log_to_stderr(settings)
+    if settings.database_url is not None:
+        return _run(_serve(settings, settings.database_url, None, on_ready))
+    # The server is a child that dies with the thread that made it: this one, which outlives the loop.
+    embedded = EmbeddedPostgres(settings.data_dir, programs_dir=settings.postgres_bin)
+    try:
+        return _run(_serve(settings, embedded.start(), embedded, on_ready))
+    finally:
+        embedded.stop()
+
+
+def work(settings: Settings) -> int:
+    """Run a runner pool alone, on the database of a running service, until SIGTERM or SIGINT."""
+    _log_to_stderr(settings)
+    dsn = settings.database_url or dsn_of_running(settings.data_dir)
+    if dsn is None:
+        log.error("no service runs on %s; start one with `rgrid up`, or set RGRID_DATABASE_URL", settings.data_dir)
+        return 1
+    return _run(_work(settings, dsn))
+
+
+def openapi_document() -> dict[str, Any]:
+    """The interface document; needs no database, because declaring an operation touches none."""
+    from rgrid.web.docs import own_operations
+
+    settings = load()
+    grid = cast(Grid, _Unconnected(settings))
+    declared = surface.operations(grid, cast(Authenticator, None))
+    site = Site(version=VERSION, health=Health(VERSION, now))
+    return openapi.document([*declared, *own_operations(declared, site)], VERSION)
+
+
+class _Unconnected:
+    """Stands where a grid would, for declarations only."""
+
+    runtimes = None
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+
+def _run(main: Coroutine[Any, Any, int]) -> int:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+async def _serve(settings: Settings, dsn: str, embedded: EmbeddedPostgres | None, on_ready: OnReady) -> int:
+    stop = _stop_signal()
+    listener = _listen(settings)
+    host, port = listener.getsockname()[:2]
+    engine_opening = asyncio.create_task(LocalEngine.open(settings.data_dir / "jobs", minimum=settings.min_sandbox))
+    async with contextlib.AsyncExitStack() as stack:
+        if embedded is not None:
+            stack.push_async_callback(_cancelled, asyncio.create_task(embedded.watch(), name="postgres"))
+        parts = await stack.enter_async_context(assembled(settings, dsn))
+        engine = await engine_opening
+        service = _Service(parts, engine)
+        await ensure_admin_key(parts.grid.handler, settings.bootstrap_key)
+        server = service.server()
+        serving = asyncio.create_task(server.serve([listener]), name="http")
+        await service.start()
+        await server.listening.wait()
+        service.ready = True
+        on_ready(f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}")  # noqa: S104 -- a comparison
+        await asyncio.wait({serving, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        log.info("stopping")
+        await service.stop()
+        server.should_exit = True
+        await serving
+    return 0
+
+
+async def _work(settings: Settings, dsn: str) -> int:
+    stop = _stop_signal()
+    engine = await LocalEngine.open(settings.data_dir / "jobs", minimum=settings.min_sandbox)
+    async with assembled(settings, dsn, projecting=False) as parts:
+        pool = MannedPool(settings, dsn, _in_process(parts, Metrics()), engine)
+        await asyncio.wait({pool.task, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        await pool.stop(DRAIN_S)
+    return 0
+
+
+class _Service:
+    """The drivers of a service process and the order in which they stop."""
+
+    def __init__(self, parts: Parts, engine: LocalEngine) -> None:
+        self.ready = False
+        self._parts = parts
+        self._engine = engine
+        self._metrics = Metrics()
+        self._sockets = Sockets()
+        self._pool: MannedPool | None = None
+        grid = parts.grid
+        self._uses = KeyUses(grid.pool, now)
+        self._authenticator = Authenticator(grid.pool, self._uses, grid.lease_tokens, now)
+        self._idempotency = Idempotency(grid.pool, now, grid.settings.idempotency_ttl_s)
+        self._ticker = Ticker(
+            pool=grid.pool,
+            handler=grid.handler,
+            settings=grid.settings,
+            lines_stored=grid.lines_stored,
+            host=this_host(),
+            cleaning=(self._idempotency.purge, lambda: tickets.purge(grid.pool), self._uses.write),
+        )
+
+    def server(self) -> "_Server":
+        grid, settings = self._parts.grid, self._parts.grid.settings
+        checks = condition.checks(grid, self._parts.daemon, lambda: self.ready, lambda: self._engine.level)
+        condition.gauge(self._metrics, grid, self._parts.daemon)
+
+        async def reached(position: int) -> None:
+            await self._parts.daemon.reached(position, timeout_s=settings.position_wait_s)
+
+        site = Site(
+            version=VERSION,
+            authenticate=self._authenticator,
+            limiter=RateLimiter(settings.rate_limit, settings.rate_burst),
+            metrics=self._metrics,
+            health=Health(VERSION, now, checks, lambda: condition.facts(grid, self._parts.daemon), lambda: self.ready),
+            idempotency=self._idempotency,
+            reached=reached,
+            body_max_bytes=settings.body_max_bytes,
+            cors_origins=frozenset(settings.cors_origins),
+            metrics_open=settings.metrics_open,
+        )
+        return _Server(
+            uvicorn.Config(
+                build(
+                    surface.operations(grid, self._authenticator),
+                    site,
+                    surface.websockets(grid, self._authenticator, self._sockets),
+                ),
+                loop="none",
+                http="httptools",
+                ws="websockets-sansio",
+                ws_max_size=FRAME_MAX_BYTES,
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_graceful_shutdown=settings.shutdown_grace_s,
+            )
+        )
+
+    async def start(self) -> None:
+        """Time first, so that what an earlier process left behind is noticed; then the workers."""
+        grid = self._parts.grid
+        await self._ticker.reap()
+        self._ticker.start()
+        if grid.settings.slots:
+            self._pool = MannedPool(
+                grid.settings, self._parts.dsn, _in_process(self._parts, self._metrics), self._engine
+            )
+
+    async def stop(self) -> None:
+        self.ready = False
+        if self._pool is not None:
+            await self._pool.stop(DRAIN_S)
+        else:
+            await self._engine.close()
+        self._ticker.stop()
+        await self._sockets.close_all()
+        await self._uses.write()
+
+
+def _in_process(parts: Parts, metrics: Metrics) -> InProcessWork:
+    grid = parts.grid
+    return InProcessWork(
+        pool=grid.pool,
+        store=grid.store,
+        handler=grid.handler,
+        objects=grid.objects,
+        data_keys=grid.data_keys,
+        secrets=grid.secrets,
+        settings=grid.settings,
+        lines_stored=grid.lines_stored,
+        metrics=metrics,
+    )
+
+
+class _Server(uvicorn.Server):
+    """Signals are ours: a stop has an order, and HTTP comes last in it."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def _listen(settings: Settings) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((settings.host, settings.port))
+    listener.setblocking(False)
+    return listener
+
+
+async def _cancelled(task: "asyncio.Task[Any]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    for chatty in ("uvicorn", "apscheduler", "websockets"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

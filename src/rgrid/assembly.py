@@ -1,0 +1,115 @@
+"""Puts the parts of one process together, starts them in order and stops them in reverse."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+
+from projections.all import ALL
+from rgrid import catalogue
+from rgrid.adapters.master_key import master_keys
+from rgrid.adapters.objects import LocalObjects
+from rgrid.adapters.secrets import Secrets
+from rgrid.adapters.signing import Signer
+from rgrid.adapters.uploads import Uploads
+from rgrid.api.grid import Grid
+from rgrid.api.lease_tokens import LeaseTokens
+from rgrid.api.runtimes import Runtimes
+from rgrid.eventstore.data_keys import DataKeys
+from rgrid.eventstore.handle import Handler
+from rgrid.eventstore.store import Store
+from rgrid.eventstore.writer import GroupWriter
+from rgrid.executions.following import LinesStored
+from rgrid.kernel.clock import now
+from rgrid.kernel.errors import Unavailable
+from rgrid.kernel.messages import AnyRecorded
+from rgrid.postgres.migrate import migrate
+from rgrid.postgres.pool import connect, open_pool
+from rgrid.settings import Settings
+from rgrid.subscriptions.daemon import Daemon
+from rgrid.subscriptions.inline import apply_inline
+
+FIRST_BUILD_MAX_S: Final = 600.0
+CAUGHT_UP_MAX_S: Final = 1.0
+CLOSE_MAX_S: Final = 5.0
+DAEMON_CONNECTIONS: Final = len(ALL) + 4
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What runs in every process: the grid that drivers stand on, and the daemon behind it."""
+
+    grid: Grid
+    daemon: Daemon
+    dsn: str
+
+
+@asynccontextmanager
+async def assembled(
+    settings: Settings, dsn: str, *, projecting: bool = True, runtimes: Sequence[str] = ()
+) -> AsyncIterator[Parts]:
+    """Everything but the drivers. Without `projecting` (a worker of its own) the process only listens to the log, and
+    leaves the read models to the service. `runtimes` are those of this machine."""
+    keys = master_keys(settings)
+    await migrate(dsn)
+    async with contextlib.AsyncExitStack() as stack:
+        pool = await _opened(stack, dsn, "rgrid", 10)
+        store = Store(pool, catalogue.codec())
+        writer = GroupWriter(lambda: connect(dsn, name="rgrid writer"), store.codec, store.committed, _apply_inline)
+        handler = Handler(store, writer, now)
+        daemon_pool = await _opened(stack, dsn, "rgrid daemon", DAEMON_CONNECTIONS)
+        daemon = Daemon(daemon_pool, store, ALL if projecting else (), (), handler)
+        await daemon.start()
+        stack.push_async_callback(daemon.stop)
+        if projecting:
+            # Writing begins when the inline read models are there to be written with.
+            await daemon.reached(await store.head(), timeout_s=FIRST_BUILD_MAX_S)
+        await writer.start()
+        stack.push_async_callback(writer.stop)
+        data_keys = DataKeys(pool, keys)
+        await data_keys.check()
+        objects = LocalObjects(settings.data_dir / "objects")
+        stack.callback(objects.close)
+
+        async def caught_up() -> None:
+            with contextlib.suppress(Unavailable):
+                await daemon.reached(store.committed.position, timeout_s=CAUGHT_UP_MAX_S)
+
+        grid = Grid(
+            settings=settings,
+            pool=pool,
+            store=store,
+            handler=handler,
+            objects=objects,
+            uploads=Uploads(settings.data_dir / "uploads"),
+            data_keys=data_keys,
+            secrets=Secrets(settings),
+            signer=Signer(keys.derived("signing")),
+            lease_tokens=LeaseTokens(keys.derived("lease tokens")[0]),
+            runtimes=Runtimes(pool, runtimes),
+            lines_stored=LinesStored(),
+            caught_up=caught_up,
+        )
+        yield Parts(grid, daemon, dsn)
+
+
+async def _apply_inline(connection: asyncpg.Connection, recorded: Sequence[AnyRecorded]) -> None:
+    await apply_inline(connection, [projection for projection in ALL if projection.inline], recorded)
+
+
+async def _opened(stack: contextlib.AsyncExitStack, dsn: str, name: str, connections_max: int) -> asyncpg.Pool:
+    pool = await open_pool(dsn, name=name, connections_max=connections_max)
+    stack.push_async_callback(_close, pool)
+    return pool
+
+
+async def _close(pool: asyncpg.Pool) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_MAX_S):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()

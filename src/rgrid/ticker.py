@@ -1,0 +1,89 @@
+"""Time as a driver: APScheduler wakes it, it reads what is due and sends commands."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import asyncpg
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from projections import executions, workers
+from rgrid.eventstore.handle import Handler
+from rgrid.executions.following import LinesStored
+from rgrid.executions.process import expire_inputs, lose_expired
+from rgrid.kernel.clock import now
+from rgrid.postgres.pool import GONE
+from rgrid.runners import heartbeats
+from rgrid.runners.host import Host
+from rgrid.runners.process import settle
+from rgrid.settings import Settings
+
+log = logging.getLogger(__name__)
+
+REAP_EVERY_S: Final = 1
+INPUTS_EVERY_S: Final = 5
+CLEAN_EVERY_S: Final = 60
+
+Chore = Callable[[], Awaitable[object]]
+
+
+class Ticker:
+    """Runs the recurring chores of a service process. Any number of processes may tick: every chore ends in commands
+    that are refused or empty when another process was faster."""
+
+    def __init__(
+        self,
+        *,
+        pool: asyncpg.Pool,
+        handler: Handler,
+        settings: Settings,
+        lines_stored: LinesStored,
+        host: Host,
+        cleaning: tuple[Chore, ...],
+    ) -> None:
+        self._pool = pool
+        self._handler = handler
+        self._settings = settings
+        self._lines_stored = lines_stored
+        self._host = host
+        self._scheduler = AsyncIOScheduler(timezone="UTC")
+        chores: list[tuple[Chore, int]] = [
+            (self.reap, REAP_EVERY_S),
+            (self._expire_inputs, INPUTS_EVERY_S),
+            (self._forget_heartbeats, CLEAN_EVERY_S),
+            *((chore, CLEAN_EVERY_S) for chore in cleaning),
+        ]
+        for chore, every_s in chores:
+            self._scheduler.add_job(
+                _careful, "interval", args=[chore], seconds=every_s, max_instances=1, coalesce=True,
+                misfire_grace_time=None,
+            )  # fmt: skip
+
+    def start(self) -> None:
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        self._scheduler.shutdown(wait=False)
+
+    async def reap(self) -> None:
+        """Notice lost workers, and end what they and any expired lease leave behind."""
+        watched = await workers.watched(self._pool)
+        lost = await settle(self._handler, watched, self._settings.lease_ttl_s, self._host)
+        dead = {*lost, *await workers.ended_with_leases(self._pool)}
+        await lose_expired(self._pool, self._handler, self._lines_stored, sorted(dead))
+
+    async def _expire_inputs(self) -> None:
+        await expire_inputs(self._handler, await executions.overdue_inputs(self._pool, now()))
+
+    async def _forget_heartbeats(self) -> None:
+        await heartbeats.forget_old(self._pool)
+
+
+async def _careful(chore: Chore) -> None:
+    """One chore that fails is logged and comes again; it stops no other."""
+    try:
+        await chore()
+    except GONE as away:
+        log.warning("a chore waits for the database: %s", type(away).__name__)
+    except Exception:  # The supervisor of all chores: it is logged, and the chore comes again.
+        log.exception("a chore failed")
