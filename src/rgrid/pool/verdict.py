@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from rgrid.pool.engines.engine import Ended
 from rgrid.pool.hints import Failure, hint_for
-from rgrid.pool.protocol import Assignment, AttemptEnd
+from rgrid.pool.protocol import Assignment, AttemptEnd, FailureReason
 
 EXIT_SIGKILL: Final = 128 + signal.SIGKILL
 EXIT_SIGXFSZ: Final = 128 + signal.SIGXFSZ
@@ -20,7 +20,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     end: AttemptEnd
     exit_code: int | None = None
-    failure_reason: str | None = None
+    failure_reason: FailureReason | None = None
     error: str | None = None
 
 
