@@ -167,7 +167,7 @@ class _Session:
             await self._bounded(self._send({"type": "websocket.close", "code": code, "reason": shown}))
 
     async def _bounded(self, sending: Awaitable[None]) -> None:
-        """A client that doesn't read sees the close code if it reads again in time, and can't hold the session for ever."""
+        """A client that doesn't read sees the code if it reads again in time, and can't hold the session for ever."""
         try:
             await asyncio.wait_for(sending, self._bounds.close_wait_max_s)
         except (TimeoutError, OSError, RuntimeError):
