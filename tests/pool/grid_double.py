@@ -188,6 +188,9 @@ class GridDouble:
         self._reachable()
         self.stopped_workers.append(worker_id)
 
+    def close(self) -> None:
+        pass
+
     def renew(self, worker_id: str, leases: Sequence[Lease]) -> Renewal:
         if self.down or self.renewals_down:
             raise Unavailable("the service is away")

@@ -88,6 +88,9 @@ def test_a_request_that_hangs_does_not_hide_that_the_lease_ran_out() -> None:
         def __init__(self) -> None:
             self.released = threading.Event()
 
+        def close(self) -> None:
+            pass
+
         def renew(self, worker_id: str, leases: Sequence[Lease]) -> Renewal:
             self.released.wait()
             return Renewal(lost=[], cancel=[], drain=False)
@@ -110,6 +113,9 @@ def test_a_request_that_hangs_does_not_hide_that_the_lease_ran_out() -> None:
 def test_an_unexpected_fault_of_the_heartbeat_does_not_end_the_renewals() -> None:
     class Breaking(GridDouble):
         calls = 0
+
+        def close(self) -> None:
+            pass
 
         def renew(self, worker_id: str, leases: Sequence[Lease]) -> Renewal:
             self.calls += 1

@@ -1,7 +1,6 @@
 """The service's side of the worker protocol, for workers that share its process or its database."""
 
 import asyncio
-import mimetypes
 import time
 from collections.abc import Sequence
 from itertools import count
@@ -21,9 +20,11 @@ from rgrid.executions.commands import ClaimExecution, FinishAttempt
 from rgrid.executions.events import AttemptEnded, StaleResultRefused, StoredArtifact
 from rgrid.executions.execution import DECIDER, Execution
 from rgrid.executions.following import LinesStored
+from rgrid.kernel.clock import now
 from rgrid.kernel.errors import Conflict, Rejected, RgridError
 from rgrid.kernel.ids import new_command_id, new_id
 from rgrid.kernel.messages import Cause
+from rgrid.pool.outputs import content_type_of
 from rgrid.pool.protocol import (
     Assignment,
     InputRef,
@@ -45,7 +46,6 @@ CLAIM_POLL_S: Final = 1.0
 SIGNAL_POLL_S: Final = 0.5
 RESERVED_S: Final = 5.0
 CLAIMED_MAX: Final = 256
-UNKNOWN_CONTENT: Final = "application/octet-stream"
 
 _RESERVE: Final = """
     insert into rgrid.claim_reservations as r (execution_id, reserved_until)
@@ -124,7 +124,7 @@ class InProcessWork:
             pause_s = min(rest_s, CLAIM_POLL_S)
             due = await run_queue.next_due(self._pool)
             if due is not None:
-                pause_s = min(pause_s, max(0.001, due.timestamp() - time.time()))
+                pause_s = min(pause_s, max(0.001, (due - now()).total_seconds()))
             await committed.wait_beyond(position, pause_s, looks)
 
     async def _claim_now(self, worker: WorkerInfo, slots: int) -> list[Assignment]:
@@ -249,7 +249,7 @@ class InProcessWork:
             filename=filename,
             size_bytes=stored.size_bytes,
             sha256=stored.sha256,
-            content_type=mimetypes.guess_type(filename)[0] or UNKNOWN_CONTENT,
+            content_type=content_type_of(filename),
         )
 
     async def finish(self, lease: Lease, outcome: Outcome) -> None:

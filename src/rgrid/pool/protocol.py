@@ -159,3 +159,7 @@ class Heartbeat(Protocol):
     def renew(self, worker_id: str, leases: Sequence[Lease]) -> Renewal:
         """Blocking. Raises Unavailable when the service can't be reached."""
         ...
+
+    def close(self) -> None:
+        """Called by the thread that renewed, at its end."""
+        ...

@@ -80,6 +80,12 @@ class Renewer:
         return late
 
     def _renew_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self._renew_until_stopped(loop)
+        finally:
+            self._heartbeat.close()
+
+    def _renew_until_stopped(self, loop: asyncio.AbstractEventLoop) -> None:
         pause = self._every_s
         while not self._stop.wait(pause):
             with self._lock:
