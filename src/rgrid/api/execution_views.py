@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -134,6 +134,10 @@ def summary(row: Mapping[str, Any]) -> ExecutionSummary:
     return ExecutionSummary(**values)
 
 
+# Members of the resource that nothing of this installation fills.
+_NOT_HERE: Final = dict.fromkeys(("runtime_image", "requirements_content", "schedule_id", "workflow_run_id"))
+
+
 def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionResponse:
     """The full resource."""
     spec, last = detail.spec, detail.last
@@ -161,7 +165,6 @@ def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionR
         created_by=spec.created_by,
         script_content=around.script_content,
         script_sha256=spec.script_sha256,
-        runtime_image=None,
         args=spec.args,
         env_vars=dict.fromkeys(spec.env_sealed, "***"),
         secret_env=spec.secret_env,
@@ -169,7 +172,6 @@ def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionR
         cpu=spec.cpu,
         memory_mb=spec.memory_mb,
         network=spec.network,
-        requirements_content=None,
         stdout=around.stdout,
         stderr=around.stderr,
         output_truncated=around.output_cut or bool(last and last.output_truncated),
@@ -191,8 +193,7 @@ def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionR
         execution_metadata={"sandbox": last.sandbox_level, **last.metadata} if last else None,
         max_retries=spec.max_retries,
         root_execution_id=spec.root_execution_id,
-        schedule_id=None,
-        workflow_run_id=None,
+        **_NOT_HERE,
         attempts=[_attempt(attempt) for attempt in detail.attempts],
         expires_at=detail.completed_at + timedelta(days=keep_days) if detail.completed_at else None,
         version=detail.version,

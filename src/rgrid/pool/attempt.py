@@ -305,7 +305,7 @@ class Attempt:
             await self._work.finish(self.lease, outcome)
         except RgridError:
             raise
-        except Exception as fault:
+        except Exception as fault:  # Logged, tried again, and given up with its cause.
             _log.exception("the result of %s did not get through", self.lease.execution_id)
             self._unforeseen += 1
             if self._unforeseen >= UNFORESEEN_MAX:

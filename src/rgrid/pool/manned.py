@@ -53,7 +53,7 @@ class MannedPool:
             try:
                 await self._pool.run(self._stop)
                 return
-            except Exception:
+            except Exception:  # The supervisor of the pool: a bug in it must not end the service.
                 log.exception("the runner pool broke; it starts again as a new worker")
                 await asyncio.sleep(RESTART_PAUSE_S)
                 self._pool = self._new_pool()

@@ -50,7 +50,7 @@ async def supervised(name: str, work: Callable[[], Awaitable[None]]) -> None:
             log.info("%s: %s", name, lost)
         except TRANSIENT as fault:
             log.warning("%s: %s: %s; again in %.2f s", name, type(fault).__name__, fault, pause_s)
-        except Exception as bug:
+        except Exception as bug:  # The supervisor: one subscriber's bug must not end the others.
             log.error("%s failed; again in %.2f s", name, pause_s, exc_info=bug)
         if monotonic_ms() - started_ms > _STEADY_MS:
             pause_s = PAUSE_MIN_S

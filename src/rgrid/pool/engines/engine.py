@@ -30,9 +30,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """How the process ended. `exit_code` is the script's, or 128 + n after signal n, or None when it never ran or ran
     out of time; `why` tells out of memory, timeout, cancel, disk quota and faults of the box from a plain exit."""
 
-    why: Literal[
-        "exited", "timeout", "cancelled", "out_of_memory", "disk_quota", "runtime_unavailable", "internal"
-    ]
+    why: Literal["exited", "timeout", "cancelled", "out_of_memory", "disk_quota", "runtime_unavailable", "internal"]
     exit_code: int | None
     duration_ms: int
     memory_peak_bytes: int | None
