@@ -40,11 +40,12 @@ class Standing(Enum):
 
 
 def standing(projection: Projection, known: Sequence[Checkpoint]) -> Standing:
-    """The highest version wins: a process that runs an older program leaves the tables alone."""
-    if any(checkpoint.version > projection.version for checkpoint in known):
-        return Standing.SUPERSEDED
+    """The highest version wins: a process that runs an older program follows its live tables until a newer version
+    takes their place, and then leaves them alone."""
     if any(checkpoint.ready and checkpoint.version == projection.version for checkpoint in known):
         return Standing.LIVE
+    if any(checkpoint.version > projection.version for checkpoint in known):
+        return Standing.SUPERSEDED
     return Standing.TO_BUILD
 
 
@@ -60,7 +61,11 @@ async def begin(pool: Pool, projection: Projection) -> Checkpoint:
     async with pool.acquire() as conn, conn.transaction():
         # One at a time: the tables of this pair are those that its DDL adds to the schema.
         await conn.execute("select pg_advisory_xact_lock($1)", DDL_LOCK)
+        # Locked, so that a build by another program is either not yet swapped in and given up, or live and kept.
+        await conn.execute("select from rgrid.checkpoints where subscriber = $1 for update", projection.name)
         for known in await checkpoints.load(conn, projection.name):
+            if known.version > projection.version:
+                raise LeadershipLost(f"{projection.name} v{known.version} is newer than this program")
             if known.version == projection.version:
                 if known.ready:
                     raise LeadershipLost(f"{projection.name} v{known.version} has been built by another")

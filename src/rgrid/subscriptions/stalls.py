@@ -31,7 +31,7 @@ class Stall:
     waiting: int
 
 
-async def append_stall(pool: Pool, after_s: float = STALL_AFTER_S) -> Stall | None:
-    """The transaction that has held the append lock for longer than `after_s`."""
-    row = await pool.fetchrow(_HOLDER, APPEND_LOCK, after_s)
+async def append_stall(pool: Pool) -> Stall | None:
+    """The transaction that has held the append lock for longer than STALL_AFTER_S."""
+    row = await pool.fetchrow(_HOLDER, APPEND_LOCK, STALL_AFTER_S)
     return Stall(**row) if row else None

@@ -209,12 +209,17 @@ class Subscription:
     async def _fulfil_wishes(self) -> None:
         name, version = self.taker.name, self.taker.version
         wishes = await dead_letters.wanted(self.pool, name, version)
+        to_drain: dict[
+            str, None
+        ] = {}  # an ordered set: each stream is tried once, however many of its events are asked for
         for stream_id, position, wish in wishes:
             first = await dead_letters.first_parked(self.pool, name, version, stream_id)
             if wish == "skip":
                 await dead_letters.give_up(self.pool, name, version, position)
             if wish == "retry" or position == first:
-                await self._drain(stream_id)
+                to_drain[stream_id] = None
+        for stream_id in to_drain:
+            await self._drain(stream_id)
         if len(wishes) == dead_letters.SHOWN_MAX:
             self.wished.set()
         if wishes:
