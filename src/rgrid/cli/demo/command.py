@@ -54,7 +54,8 @@ def demo(args: argparse.Namespace, console: Console) -> int:
         if args.keep:
             credentials.save(PROFILE, service.url, service.key, make_current=False)
     _index(folder, [path for found in files.values() for path in found])
-    _report(console, items, rows, files, folder, took_ms)
+    kept = {"url": service.url, "pid": service.pid, "profile": PROFILE} if args.keep else None
+    _report(console, items, rows, files, folder, took_ms, kept)
     if args.keep:
         console.note(f"The service goes on at {service.url}, its data is in {service.folder}.")
         console.note(f"  Use it:  rgrid --profile {PROFILE} list\n  Stop it: kill {service.pid}")
@@ -102,6 +103,7 @@ def _report(
     files: Mapping[str, list[Path]],
     folder: Path,
     took_ms: int,
+    kept: Mapping[str, object] | None,
 ) -> None:
     computed_ms = sum(row.duration_ms or 0 for row in rows.values())
     cost = sum(row.cost_micros for row in rows.values())
@@ -115,6 +117,7 @@ def _report(
                 "computed_ms": computed_ms,
                 "cost_micros": cost,
                 "cost_display": display(cost),
+                "service": kept,
             }
         )
         return
@@ -132,7 +135,7 @@ def _report(
         ],
     )
     console.line(
-        f"\n{len(rows)} executions, {duration(computed_ms)} of computing in {duration(took_ms)}: {display(cost)}"
+        f"\n{len(rows)} executions, {duration(computed_ms)} of computing in {duration(took_ms)}; cost {display(cost)} ({cost} millionths)"
     )
     console.line(f"Results: {folder / 'index.html'}")
 
