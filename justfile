@@ -45,4 +45,4 @@ image *ARGS:
 # the hashed locks, anew
 lock:
     {{bin}}/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package pandas --no-emit-package numpy --extra demo --group build pyproject.toml -o requirements.lock
-    {{bin}}/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package pandas --no-emit-package numpy --extra demo --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+    {{bin}}/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package pandas --no-emit-package numpy --extra demo --extra audit --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock

@@ -16,7 +16,7 @@ from rgrid.kernel.decider import Decider
 from rgrid.kernel.errors import Conflict, RgridError, StaleVersion
 from rgrid.kernel.messages import Cause, Command, Event
 
-ATTEMPTS_MAX: Final = 10
+ATTEMPTS_MAX: Final = 50
 STATES_MAX: Final = 20_000
 
 C = TypeVar("C", bound=Command)
@@ -73,7 +73,8 @@ class Handler:
                 try:
                     return await self._once(decider, stream_id, command, cause, expected_version, new, riders)
                 except _Beaten:
-                    self._states.pop(stream_id, None)
+                    # Only what others have added is read; the rival's next command is as far as ours now.
+                    await self._load(decider, stream_id, fresh=True)
                     new = False
         raise Conflict("Too many others change it at the same time.")
 
