@@ -6,8 +6,8 @@ Two of them on one database stand for two processes: they share nothing but the 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import httpx
 from web.serving import running
@@ -18,7 +18,7 @@ from rgrid.api import keys, me, tickets, workers
 from rgrid.api.authenticate import Authenticator
 from rgrid.api.grid import Grid
 from rgrid.assembly import assembled
-from rgrid.kernel.clock import now
+from rgrid.kernel.clock import monotonic_ms, now
 from rgrid.kernel.ids import new_command_id
 from rgrid.kernel.messages import Cause
 from rgrid.settings import Settings
@@ -54,13 +54,15 @@ def cause() -> Cause:
 
 
 @asynccontextmanager
-async def served(dsn: str, folder: Path, clock: Callable[[], Any] = now) -> AsyncIterator[Served]:
-    """The whole of access and workers over HTTP."""
+async def served(
+    dsn: str, folder: Path, clock: Callable[[], datetime] = now, ticks_ms: Callable[[], int] = monotonic_ms
+) -> AsyncIterator[Served]:
+    """The whole of access and workers over HTTP. The clocks are those of the authenticator."""
     async with assembled(Settings(data_dir=folder, encryption_key="00" * 32), dsn) as parts:
         grid, daemon = parts.grid, parts.daemon
         await ensure_admin_key(grid.handler, BOOTSTRAP)
         uses = KeyUses(grid.pool, clock)
-        authenticator = Authenticator(grid.pool, uses, grid.lease_tokens, clock)
+        authenticator = Authenticator(grid.pool, uses, grid.lease_tokens, clock, ticks_ms)
         operations = [
             *keys.operations(grid, authenticator),
             *me.operations(grid),

@@ -5,6 +5,7 @@ seen at once by the process that did it, and within FRESH_MS by every other.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -32,11 +33,19 @@ class _Remembered:
 class Authenticator:
     """The `Authenticate` of the web plumbing."""
 
-    def __init__(self, pool: Pool, uses: KeyUses, lease_tokens: LeaseTokens, now: Now) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        uses: KeyUses,
+        lease_tokens: LeaseTokens,
+        now: Now,
+        ticks_ms: Callable[[], int] = monotonic_ms,
+    ) -> None:
         self._pool = pool
         self._uses = uses
         self._lease_tokens = lease_tokens
         self._now = now
+        self._ticks_ms = ticks_ms
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
         self._forgotten = 0
 
@@ -47,7 +56,7 @@ class Authenticator:
             return worker
         secret_hash = key_secret.hash_of(token)
         known = self._remembered.get(secret_hash)
-        if known is None or monotonic_ms() - known.looked_at_ms >= FRESH_MS:
+        if known is None or self._ticks_ms() - known.looked_at_ms >= FRESH_MS:
             known = await self._look_up(secret_hash)
         if known is None or (known.ends_at is not None and known.ends_at <= self._now()):
             return None
@@ -67,7 +76,7 @@ class Authenticator:
 
     async def _look_up(self, secret_hash: str) -> _Remembered | None:
         # Counted from before the question: the answer may be as old as that.
-        looked_at_ms, forgotten = monotonic_ms(), self._forgotten
+        looked_at_ms, forgotten = self._ticks_ms(), self._forgotten
         found = await keys.find_by_hash(self._pool, secret_hash)
         if found is None or not key_secret.equal(found.secret_hash, secret_hash):
             self._remembered.pop(secret_hash, None)
