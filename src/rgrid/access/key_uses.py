@@ -1,18 +1,18 @@
 """When keys were last used: noted in memory at each request, written for all of them together."""
 
-import asyncio
 from datetime import datetime
 from typing import Final
 
 from rgrid.kernel.clock import Now
 from rgrid.postgres.pool import Pool
 
-WRITE_EVERY_S: Final = 15.0
+WRITE_EVERY_S: Final = 15
+"""How often whoever runs the service should write, so that `last_used_at` is exact to a minute."""
 PENDING_MAX: Final = 10_000
 
 
 class KeyUses:
-    """The uses of this process that are not yet in the database. `last_used_at` lags by WRITE_EVERY_S at most."""
+    """The uses of this process that are not yet in the database."""
 
     def __init__(self, pool: Pool, now: Now) -> None:
         self._pool = pool
@@ -41,9 +41,3 @@ class KeyUses:
         except BaseException:
             self._pending = writing | self._pending
             raise
-
-    async def run(self) -> None:
-        """Writes again and again until it is cancelled; a supervised loop."""
-        while True:
-            await asyncio.sleep(WRITE_EVERY_S)
-            await self.write()
