@@ -35,7 +35,7 @@ class LogLineInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     sequence_number: Annotated[int, Meta(ge=0)]
     stream: Stream
     message: Annotated[str, Meta(max_length=65_536)]
-    timestamp: datetime | None = None
+    timestamp: Annotated[datetime, Meta(tz=True)] | None = None
 
 
 class LogAppend(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
