@@ -26,7 +26,7 @@ RECONNECTS_MAX: Final = 40
 RECONNECT_WAIT_S: Final = 0.25
 
 _LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError,
-         asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, OSError)  # fmt: skip
+         asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.InternalClientError, OSError)  # fmt: skip
 _APPEND = "select head, stamped_at, losers from rgrid.append_events($1, $2, $3, $4, $5, $6)"
 
 
