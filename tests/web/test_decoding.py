@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from rgrid.kernel.errors import Invalid, Malformed
+from rgrid.web.body_rules import careless
 from rgrid.web.decoding import BodyDecoder, QueryDecoder, parse_moment, split_query
 from rgrid.web.problems import UnsupportedMediaType
 
@@ -116,6 +117,24 @@ def test_another_media_type_is_refused(media: str | None) -> None:
 @pytest.mark.parametrize("media", [JSON, "Application/JSON; charset=UTF-8", "application/merge-patch+json"])
 def test_json_by_another_spelling_is_read(media: str) -> None:
     assert PLAN.decode(b'{"steps":[{"name":"a","type":"RUN"}]}', media).steps[0].name == "a"
+
+
+class Loose(msgspec.Struct):
+    at: datetime | None = None
+
+
+class Outer(msgspec.Struct, forbid_unknown_fields=True):
+    parts: list[Loose] = []
+    at: Annotated[datetime, Meta(tz=True)] | None = None
+    free: dict[str, Any] = {}
+
+
+def test_a_body_type_that_would_let_faults_through_is_found() -> None:
+    assert careless(Plan) == []
+    assert careless(Outer) == [
+        "body.parts[]: Loose needs forbid_unknown_fields=True",
+        "body.parts[].at: a time needs Meta(tz=True)",
+    ]
 
 
 # ---------------------------------------------------------------- any struct

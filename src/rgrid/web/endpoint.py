@@ -11,6 +11,7 @@ from rgrid.eventstore.append import Rider
 from rgrid.kernel.errors import Conflict, Malformed, NotFound, RgridError, Unavailable
 from rgrid.postgres.pool import GONE
 from rgrid.web import conditional, idempotency
+from rgrid.web.body_rules import careless
 from rgrid.web.decoding import BodyDecoder, QueryDecoder, raise_malformed, split_query
 from rgrid.web.exchange import ASGIScope, ClientGone, Exchange, Receive, Send
 from rgrid.web.operation import MEDIA_TYPES, Call, NoQuery, Operation, Reply, Streamed, query_kinds
@@ -99,7 +100,10 @@ class _Run:
         self._operation = operation
         self._site = site
         self._flags = operation.flags
-        self._body = BodyDecoder(operation.body) if operation.body not in (None, Streamed) else None
+        self._body = None
+        if operation.body not in (None, Streamed):
+            assert not careless(operation.body), f"{operation.name}: {careless(operation.body)}"
+            self._body = BodyDecoder(operation.body)
         self._limit = operation.body_max_bytes or site.body_max_bytes
         kinds = query_kinds(operation)
         self._query = QueryDecoder(*kinds)

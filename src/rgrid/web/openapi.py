@@ -10,6 +10,7 @@ import msgspec
 from rgrid.web.operation import MEDIA_TYPES, Operation, Streamed, query_kinds
 from rgrid.web.problems import MEDIA_TYPE as PROBLEM_TYPE
 from rgrid.web.problems import Problem
+from rgrid.web.times import mark_times
 
 Json = dict[str, Any]
 _REF: Final = "#/components/schemas/{name}"
@@ -65,6 +66,8 @@ def document(operations: Sequence[Operation], version: str) -> Json:
     shown = [operation for operation in operations if not operation.hidden]
     kinds = _kinds(shown)
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
+    for kind, schema in zip(kinds, schemas, strict=True):
+        mark_times(kind, schema, components)
     schema_of = dict(zip(kinds, schemas, strict=True))
     paths: Json = {}
     for operation in shown:
@@ -155,6 +158,7 @@ def _parameters(operation: Operation) -> list[Json]:
 def _query_parameters(kind: type[msgspec.Struct]) -> list[Json]:
     (_,), components = msgspec.json.schema_components([kind], ref_template="{name}")
     schema = components[kind.__name__]
+    mark_times(kind, schema, components)
     required = set(schema.get("required", ()))
     out: list[Json] = []
     for name, raw in schema["properties"].items():

@@ -41,6 +41,8 @@ class Routes(Generic[E]):
 
     def find(self, path: str) -> tuple[E, dict[str, str]] | None:
         """The endpoint and the values of its path parameters; None when the path leads nowhere."""
+        if not path.startswith("/"):
+            return None
         path = path.rstrip("/")
         whole = self._whole.get(path)
         if whole is not None:
