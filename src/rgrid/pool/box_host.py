@@ -38,6 +38,7 @@ else:
 
 MESSAGE_BYTES_MAX = 32 << 20
 FDS_MAX = 32
+CLOSE_ON_EXEC = _socket.MSG_CMSG_CLOEXEC  # without it every program that is started here would keep them
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -52,7 +53,7 @@ class Channel:
 
     def feed(self) -> bool:
         """Read what there is; False when the service is gone."""
-        data, ancillary, _, _ = self.sock.recvmsg(1 << 18, _socket.CMSG_LEN(4 * FDS_MAX))
+        data, ancillary, _, _ = self.sock.recvmsg(1 << 18, _socket.CMSG_LEN(4 * FDS_MAX), CLOSE_ON_EXEC)
         for level, kind, payload in ancillary:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
                 self.fds.extend(
@@ -213,6 +214,8 @@ class Host:
                 target, number = init or target, _signal.SIGKILL
             else:
                 target = script
+        elif number == _signal.SIGKILL:
+            number = box_process.END_ALL  # only the one that stands over a plain process knows all that is below it
         if target is not None:
             try:
                 os.kill(target, number)

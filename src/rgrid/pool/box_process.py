@@ -23,6 +23,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _ROUNDS_MAX = 10_000
+END_ALL = _signal.SIGUSR1
 
 
 def run(message: "dict[str, Any]", stdio: "list[int]") -> int:
@@ -40,8 +41,9 @@ def run(message: "dict[str, Any]", stdio: "list[int]") -> int:
         finally:
             os._exit(126)
     _signal.signal(_signal.SIGTERM, lambda *_: kill(script, _signal.SIGTERM))
+    _signal.signal(END_ALL, lambda *_: kill_all(message["uid"]))
     _, status = os.waitpid(script, 0)
-    end_the_rest()
+    end_the_rest(message["uid"])
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 
@@ -61,15 +63,27 @@ def become_script(message: "dict[str, Any]", stdio: "list[int]") -> None:
     os.execve(argv[0], argv, env)  # noqa: S606
 
 
-def end_the_rest() -> None:
+def end_the_rest(uid: "int | None") -> None:
     """Kill every process below this one, again and again, because a dying parent hands its children over to us."""
     for _ in range(_ROUNDS_MAX):
-        for pid in descendants(os.getpid()):
-            kill(pid, _signal.SIGKILL)
+        kill_all(uid)
         try:
             os.waitpid(-1, 0)
         except ChildProcessError:
             return
+
+
+def kill_all(uid: "int | None") -> None:
+    """All at once where the run has a user of its own: nothing can fork away from that."""
+    if uid is not None:
+        killer = os.fork()
+        if killer == 0:
+            drop_user(uid)
+            kill(-1, _signal.SIGKILL)
+            os._exit(0)
+        os.waitpid(killer, 0)
+    for pid in descendants(os.getpid()):
+        kill(pid, _signal.SIGKILL)
 
 
 def descendants(root: int) -> "list[int]":

@@ -55,6 +55,7 @@ class Run:
         self._why: Why | None = None
         self._error: str | None = None
         self._readers: dict[int, Stream] = {}
+        self._paused = False
         self._timers: list[asyncio.TimerHandle] = []
         self._host: BoxClient | None = None
         self._over: asyncio.Future[Ended] = self._loop.create_future()
@@ -114,7 +115,20 @@ class Run:
     def _read(self, fd: int, stream: Stream) -> None:
         os.set_blocking(fd, False)
         self._readers[fd] = stream
-        self._loop.add_reader(fd, self._readable, fd)
+        if not self._paused:
+            self._loop.add_reader(fd, self._readable, fd)
+
+    def pause(self) -> None:
+        """Read no output for now, so that the script waits when its pipes are full. Limits and kills go on."""
+        self._paused = True
+        for fd in self._readers:
+            self._loop.remove_reader(fd)
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            for fd in self._readers:
+                self._loop.add_reader(fd, self._readable, fd)
 
     def _readable(self, fd: int) -> bool:
         """One read per turn of the loop, so that a script that prints without end starves nobody."""

@@ -31,10 +31,13 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
 
 
-def discover(search_path: list[str], extra_folders: tuple[Path, ...] = ()) -> list[Interpreter]:
-    """Every usable interpreter, best one per runtime, Pythons first and newest last. Blocking: about 30 ms each."""
+def discover(search_path: list[str], *, only_public: bool = False) -> list[Interpreter]:
+    """Every usable interpreter, best one per runtime, Pythons first and newest last. Blocking: about 30 ms each.
+    `only_public` leaves out those that another user of this machine could not start."""
     found: dict[str, Interpreter] = {}
-    for program in _python_candidates(search_path, extra_folders):
+    for program in _python_candidates(search_path):
+        if only_public and not _is_public(program):
+            continue
         interpreter = _ask_python(program)
         if interpreter is None:
             continue
@@ -54,9 +57,13 @@ def resolve(runtime: str, interpreters: list[Interpreter]) -> Interpreter | None
     return None
 
 
-def _python_candidates(search_path: list[str], extra_folders: tuple[Path, ...]) -> list[Path]:
+def _is_public(program: Path) -> bool:
+    return all(path.stat().st_mode & 0o001 for path in (program, *program.parents))
+
+
+def _python_candidates(search_path: list[str]) -> list[Path]:
     folders = [Path(folder) for folder in search_path if folder]
-    folders += [Path("/usr/local/bin"), Path("/usr/bin"), *extra_folders]
+    folders += [Path("/usr/local/bin"), Path("/usr/bin")]
     for home in (Path.home(), Path("/opt")):
         for pattern in (".pyenv/versions/*/bin", ".local/share/uv/python/*/bin", "python*/bin"):
             folders += sorted(home.glob(pattern)) if _may_list(home) else []

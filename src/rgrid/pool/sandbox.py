@@ -209,18 +209,16 @@ def inner_options(box: Box, level: Level) -> list[str]:
         "--unshare-user",
         "--die-with-parent",
         "--new-session",
-        "--hostname",
-        "rgrid",
         "--clearenv",
     ]
     if box.network:
         options.append("--share-net")
     options += ["--uid", str(BOX_UID), "--gid", str(BOX_UID), *_show_programs()]
     if level == "bubblewrap":
-        options += ["--proc", "/proc", "--disable-userns"]
+        options += ["--proc", "/proc", "--disable-userns", "--hostname", "rgrid"]
     else:
         # Where /proc is masked no fresh one can be mounted, and the machine's would show every process: so a few
-        # files that describe the machine, and no processes at all.
+        # files that describe the machine, and no processes at all. Container engines refuse to set a hostname, too.
         options += ["--perms", "0755", "--dir", "/proc"]
         for name in _PROC_FILES:
             options += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]

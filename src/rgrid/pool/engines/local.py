@@ -36,7 +36,7 @@ class LocalEngine:
         self.why_not: list[str] = []
         self.jobs = jobs
         self.interpreters = found
-        self._groups = groups
+        self.groups = groups
         self._users = Users()
         self._folder = jobs / ".box"
         self._bubblewrap = sandbox.find_bubblewrap()
@@ -45,9 +45,11 @@ class LocalEngine:
         self._runs: set[Run] = set()
 
     @classmethod
-    async def open(cls, jobs: Path, *, minimum: str | None = None, warm: bool = True) -> "LocalEngine":
-        """Find the interpreters and probe the levels from the best one down; `why_not` says what was not reached.
-        Raises Unavailable when none reaches `minimum`. `warm` lets Pythons start from a copy of a started one."""
+    async def open(
+        cls, jobs: Path, *, minimum: str | None = None, highest: Level = sandbox.LEVELS[0], warm: bool = True
+    ) -> "LocalEngine":
+        """Find the interpreters and probe the levels from `highest` down; `why_not` says what was not reached. Raises
+        Unavailable when none reaches `minimum`. `warm` lets Pythons start from a copy of a started one."""
         if minimum is not None and minimum not in sandbox.LEVELS:
             raise Invalid(f"unknown sandbox level {minimum}; there are {', '.join(sandbox.LEVELS)}")
         jobs.mkdir(parents=True, exist_ok=True)
@@ -56,7 +58,7 @@ class LocalEngine:
         )
         engine = cls(Path(os.path.realpath(jobs)), found, groups)
         await asyncio.to_thread(engine._prepare)
-        for level in sandbox.LEVELS:
+        for level in sandbox.LEVELS[sandbox.LEVELS.index(highest) :]:
             if sandbox.meets(level, minimum) and await engine._reaches(level, "bash"):
                 if warm and level == "bubblewrap":
                     await engine._warm_up()
@@ -83,7 +85,8 @@ class LocalEngine:
     async def _reaches(self, level: Level, runtime: str, *, only_warm: bool = False) -> bool:
         """Run something through everything that a job goes through."""
         self.level = level
-        self.runner_kind = "process" if level == "rlimits" else "sandbox"
+        if level == "rlimits" and self.runner_kind != "process":
+            await self._without_boxes()
         work = self._folder / "probe" / "work"
         script = self._folder / "probe" / "script"
         work.mkdir(parents=True, exist_ok=True)
@@ -100,6 +103,14 @@ class LocalEngine:
             words = ended.error or said.decode(errors="replace").strip() or f"exit {ended.exit_code}"
             self.why_not.append(f"{'warm start' if only_warm else level}: {words}")
         return reached
+
+    async def _without_boxes(self) -> None:
+        """Nothing can be shown to a plain process that its user cannot reach anyway."""
+        self.runner_kind = "process"
+        if self._users.available:
+            search = interpreters.discover
+            self.interpreters = await asyncio.to_thread(search, os.get_exec_path(), only_public=True)
+            await asyncio.to_thread(self._prepare)
 
     def runtimes(self) -> list[str]:
         return [one.runtime for one in self.interpreters]
@@ -126,7 +137,7 @@ class LocalEngine:
         metadata: dict[str, str] = {"sandbox_level": self.level}
         if self.level == "rlimits" and not job.network:
             metadata["network"] = "not isolated"
-        if self._groups is None:
+        if self.groups is None:
             metadata.update(memory="limited by address space", cpu="not limited")
         return metadata
 
@@ -135,9 +146,9 @@ class LocalEngine:
         hand_over(work, script, self.jobs, uid)
         if job.network:
             sandbox.write_network(self._folder)
-        if self._groups is None:
+        if self.groups is None:
             return Place(uid=uid, group=None)
-        return Place(uid=uid, group=self._groups.make(job.job_id, memory_mb=job.memory_mb, cpu=job.cpu))
+        return Place(uid=uid, group=self.groups.make(job.job_id, memory_mb=job.memory_mb, cpu=job.cpu))
 
     async def _copied(self, job: Job, interpreter: Interpreter, place: Place) -> Plan:
         """A copy of a warm interpreter, or a cold start where none can be had."""
@@ -197,7 +208,7 @@ class LocalEngine:
     def _warm_command(self, interpreter: Interpreter) -> list[str]:
         """Started as a script's own interpreter would be, so that its flags and paths are the same."""
         program = interpreters.program(interpreter, self._folder, True)
-        env = {"LANG": _ENV["LANG"], **interpreters.environment(interpreter, program)}
+        env = {**_ENV, **interpreters.environment(interpreter, program)}
         return self._in_outer_box([program], [], env)
 
     def _in_outer_box(self, python: list[str], binds: list[tuple[str, str]], env: dict[str, str]) -> list[str]:
@@ -227,8 +238,8 @@ class LocalEngine:
             await self.warm.close()
         if self._host is not None:
             await self._host.close()
-        if self._groups is not None:
-            self._groups.close()
+        if self.groups is not None:
+            self.groups.close()
 
 
 def describe(engine: LocalEngine) -> dict[str, Any]:
