@@ -14,7 +14,7 @@ import uvloop
 
 from rgrid.access import tickets
 from rgrid.access.bootstrap import ensure_admin_key
-from rgrid.access.key_uses import KeyUses
+from rgrid.access.key_uses import WRITE_EVERY_S, KeyUses
 from rgrid.api import condition, surface
 from rgrid.api.authenticate import Authenticator
 from rgrid.api.grid import Grid
@@ -26,7 +26,7 @@ from rgrid.pool.manned import MannedPool
 from rgrid.postgres.embedded import EmbeddedPostgres, dsn_of_running
 from rgrid.runners.host import this_host
 from rgrid.settings import Settings, load
-from rgrid.ticker import Ticker
+from rgrid.ticker import CLEAN_EVERY_S, Ticker
 from rgrid.web import openapi
 from rgrid.web.access_log import JsonLines
 from rgrid.web.health import Health
@@ -106,6 +106,7 @@ async def _serve(settings: Settings, dsn: str, embedded: EmbeddedPostgres | None
             stack.push_async_callback(_cancelled, asyncio.create_task(embedded.watch(), name="postgres"))
         parts = await stack.enter_async_context(assembled(settings, dsn))
         engine = await engine_opening
+        parts.grid.runtimes.found_here(engine.runtimes())
         service = _Service(parts, engine)
         await ensure_admin_key(parts.grid.handler, settings.bootstrap_key)
         server = service.server()
@@ -152,7 +153,11 @@ class _Service:
             settings=grid.settings,
             lines_stored=grid.lines_stored,
             host=this_host(),
-            cleaning=(self._idempotency.purge, lambda: tickets.purge(grid.pool), self._uses.write),
+            more=[
+                (self._idempotency.purge, CLEAN_EVERY_S),
+                (lambda: tickets.purge(grid.pool), CLEAN_EVERY_S),
+                (self._uses.write, WRITE_EVERY_S),
+            ],
         )
 
     def server(self) -> "_Server":

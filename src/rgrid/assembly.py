@@ -49,11 +49,9 @@ class Parts:
 
 
 @asynccontextmanager
-async def assembled(
-    settings: Settings, dsn: str, *, projecting: bool = True, runtimes: Sequence[str] = ()
-) -> AsyncIterator[Parts]:
+async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) -> AsyncIterator[Parts]:
     """Everything but the drivers. Without `projecting` (a worker of its own) the process only listens to the log, and
-    leaves the read models to the service. `runtimes` are those of this machine."""
+    leaves the read models to the service."""
     keys = master_keys(settings)
     await migrate(dsn)
     async with contextlib.AsyncExitStack() as stack:
@@ -90,7 +88,7 @@ async def assembled(
             secrets=Secrets(settings),
             signer=Signer(keys.derived("signing")),
             lease_tokens=LeaseTokens(keys.derived("lease tokens")[0]),
-            runtimes=Runtimes(pool, runtimes),
+            runtimes=Runtimes(pool),
             lines_stored=LinesStored(),
             caught_up=caught_up,
         )

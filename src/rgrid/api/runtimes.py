@@ -1,7 +1,7 @@
 """Which runtimes there are, under which names, and which of them a worker can run now."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import asyncpg
@@ -34,14 +34,18 @@ class Runtime(msgspec.Struct, kw_only=True):
 
 
 class Runtimes:
-    """Knows every canonical name and alias. `local` are the runtimes of this machine, which count as available while
-    no worker is registered at all, so that work can be queued before the first one starts."""
+    """Knows every canonical name and alias."""
 
-    def __init__(self, pool: asyncpg.Pool, local: Sequence[str]) -> None:
+    def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._local = tuple(local)
+        self._local: frozenset[str] = frozenset()
         self._offered: set[str] = set()
         self._asked_ms = -FRESH_MS
+
+    def found_here(self, runtimes: Iterable[str]) -> None:
+        """The runtimes of this machine. They count as available while no worker is alive, so that work can be queued
+        before the first one has started and after the last one was lost."""
+        self._local = frozenset(runtimes)
 
     async def available(self) -> set[str]:
         """What workers offer, as known within the last second."""
