@@ -1,7 +1,7 @@
 """Time as a driver: APScheduler wakes it, it reads what is due and sends commands."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import asyncpg
@@ -39,7 +39,7 @@ class Ticker:
         settings: Settings,
         lines_stored: LinesStored,
         host: Host,
-        cleaning: tuple[Chore, ...],
+        more: Sequence[tuple[Chore, int]],
     ) -> None:
         self._pool = pool
         self._handler = handler
@@ -51,7 +51,7 @@ class Ticker:
             (self.reap, REAP_EVERY_S),
             (self._expire_inputs, INPUTS_EVERY_S),
             (self._forget_heartbeats, CLEAN_EVERY_S),
-            *((chore, CLEAN_EVERY_S) for chore in cleaning),
+            *more,
         ]
         for chore, every_s in chores:
             self._scheduler.add_job(

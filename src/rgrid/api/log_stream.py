@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from projections import execution_detail
 from projections.execution_detail import TERMINAL, Detail
+from rgrid.api.authenticate import Authenticator
 from rgrid.api.execution_requests import ExecutionStatus, Stream
 from rgrid.api.grid import Grid, find
 from rgrid.executions import logs
@@ -19,7 +20,7 @@ from rgrid.web import live
 from rgrid.web.decoding import QueryDecoder, split_query
 from rgrid.web.exchange import App, ASGIScope, Receive, Send
 from rgrid.web.live import Sockets, Talk
-from rgrid.web.principal import Authenticate, Principal, token_of
+from rgrid.web.principal import Principal
 
 PATH: Final = "/ws/executions/{execution_id}/logs"
 FRAMES_AT_ONCE: Final = 500
@@ -71,7 +72,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     token: str | None = None
 
 
-def log_socket(grid: Grid, authenticate: Authenticate, redeem: Redeem, sockets: Sockets) -> App:
+def log_socket(grid: Grid, authenticator: Authenticator, redeem: Redeem, sockets: Sockets) -> App:
     """The WebSocket handler."""
     decoder = QueryDecoder(Wanted)
 
@@ -82,13 +83,12 @@ def log_socket(grid: Grid, authenticate: Authenticate, redeem: Redeem, sockets: 
             # The ticket is read first, because it may be the only credential; a bad parameter is told afterwards.
             pairs = split_query(scope["query_string"])
             ticket = dict(pairs).get("token")
-            caller = await live.caller_of(scope, authenticate, lambda text: redeem(text, execution_id), ticket)
+            caller = await live.caller_of(scope, authenticator, lambda text: redeem(text, execution_id), ticket)
             if not caller.scopes:
                 raise Forbidden("Following a log needs the scope read.")
             (wanted,) = decoder.decode(pairs)
             following = Following(grid, await find(grid, execution_id), wanted)
-            valid = None if ticket is not None else _still_valid(scope, authenticate)
-            return Talk(following.frames(), following.heartbeat, valid)
+            return Talk(following.frames(), following.heartbeat, lambda: authenticator.still_counts(caller))
 
         def refused(error: RgridError) -> ErrorFrame:
             return ErrorFrame(execution_id=execution_id, code=error.code, error=error.detail)
@@ -96,13 +96,6 @@ def log_socket(grid: Grid, authenticate: Authenticate, redeem: Redeem, sockets: 
         await live.converse(receive, send, open_talk, refused, sockets)
 
     return serve
-
-
-def _still_valid(scope: ASGIScope, authenticate: Authenticate) -> Callable[[], Awaitable[bool]]:
-    async def valid() -> bool:
-        return await authenticate(token_of(scope["headers"])) is not None
-
-    return valid
 
 
 class Following:

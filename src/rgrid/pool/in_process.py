@@ -104,6 +104,8 @@ class InProcessWork:
             slots=worker.slots,
             runtimes=worker.runtimes,
             version=worker.version,
+            cores=worker.cores,
+            memory_mb=worker.memory_mb,
         )
         await heartbeats.record(self._pool, worker.worker_id)
         await self._handler.handle(WORKER, worker.worker_id, command, _cause(worker.worker_id), new=True)
