@@ -1,5 +1,6 @@
 """A TCP proxy that stands between a client and the real service and breaks things: the faults of real networks."""
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -68,4 +69,7 @@ class CuttingProxy:
         except OSError:
             return
         finally:
-            client.close()
+            # Closing alone would wait for the other thread, which reads from this socket.
+            for end in (client, server):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)

@@ -40,7 +40,8 @@ class Grid:
         return Client(url or self.url, self.key)
 
 
-SOURCES = str(Path(__file__).resolve().parent.parent / "src")
+TREE = Path(__file__).resolve().parent.parent
+SOURCES = f"{TREE / 'src'}:{TREE}"
 
 
 @pytest.fixture(scope="session")

@@ -182,11 +182,11 @@ def test_a_running_script_is_cancelled_and_run_again(grid: Grid, tmp_path: Path)
     again = grid.rgrid("retry", execution_id)
     assert again.stdout.startswith("exec_"), again.stderr
     assert grid.rgrid("cancel", again.stdout.strip()).returncode == 0
-    grid.rgrid("logs", "-f", again.stdout.strip())
-    late = grid.rgrid("cancel", execution_id)
+    done = document(grid.rgrid("run", "--json", written(tmp_path, "print(1)\n")))["execution_id"]
+    late = grid.rgrid("cancel", done)
     assert late.returncode == 1
     assert "can't be cancelled" in late.stderr
-    assert re.search(r"\(request \w+\)\n  Next: rgrid status " + execution_id, late.stderr)
+    assert re.search(r"\(request \w+\)\n  Next: rgrid status " + done, late.stderr)
 
 
 def test_every_step_of_an_execution_is_shown(grid: Grid, script: Path) -> None:

@@ -123,7 +123,8 @@ def test_a_follower_can_ask_for_one_stream_and_start_in_the_middle(grid: Grid) -
         assert {stream for _, stream, _ in errors} == {"stderr"}
         rest = [item for item in client.follow(made.execution_id, 250) if isinstance(item, LogLine)]
         assert [line.sequence_number for line in rest] == list(range(251, 300))
-        assert [line.message for line in client.log_tail(made.execution_id, 3)] == ["line 297", "line 298", "line 299"]
+        last = client.log_tail(made.execution_id, 3, "stdout")
+        assert [line.message for line in last] == ["line 297", "line 298", "line 299"]
 
 
 @pytest.mark.parametrize(("execution_id", "key", "status"), [("exec_none", None, 404), (None, "sk_live_wrong", 401)])
@@ -145,10 +146,11 @@ def test_a_queued_script_can_be_cancelled_and_run_again(grid: Grid) -> None:
         again = client.retry(made.execution_id)
         assert again.retry_of == made.execution_id
         client.cancel(again.execution_id)
+        done = client.submit(Submission(script_content="print(1)"))
+        client.wait(done.execution_id, WAIT_S)
         with pytest.raises(Refused) as refused:
-            client.wait(again.execution_id, WAIT_S)
-            client.cancel(again.execution_id)
-        assert refused.value.code == "illegal_transition"
+            client.cancel(done.execution_id)
+        assert (refused.value.code, refused.value.members["current_status"]) == ("illegal_transition", "completed")
 
 
 def test_keys_are_made_rotated_and_revoked(grid: Grid) -> None:

@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except Failure as failure:
-        console.fail(str(failure), following=failure.following, name=failure.name)
+        console.fail(str(failure), failure.details, following=failure.following, name=failure.name)
         return failure.code
     except Refused as error:
         details = [f"{field.field}: {field.message}" for field in error.problem.errors]

@@ -32,10 +32,19 @@ STATUS_COLOURS: Final = {
 
 
 class Failure(Exception):
-    """A command that can't do what was asked. `following` is the next command to type."""
+    """A command that can't do what was asked. `following` is the next command to type, `details` are more lines."""
 
-    def __init__(self, message: str, following: str | None = None, *, code: int = 1, name: str = "client") -> None:
+    def __init__(
+        self,
+        message: str,
+        following: str | None = None,
+        *,
+        code: int = 1,
+        name: str = "client",
+        details: Sequence[str] = (),
+    ) -> None:
         super().__init__(message)
+        self.details = details
         self.following = following
         self.code = code
         self.name = name

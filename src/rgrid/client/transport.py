@@ -76,6 +76,7 @@ class Transport:
         self._open: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
         self._has_answered = False
+        self._position = 0
 
     def call(
         self,
@@ -91,6 +92,9 @@ class Transport:
         sent = {"Accept": "application/json", **(headers or {})}
         if self.key:
             sent["Authorization"] = f"Bearer {self.key}"
+        if method == "GET" and self._position:
+            # So that what this client has written is in what it reads.
+            sent["Rgrid-Min-Position"] = str(self._position)
         if method == "POST":
             sent.setdefault("Idempotency-Key", secrets.token_hex(16))
         payload = None
@@ -125,6 +129,7 @@ class Transport:
             else:
                 self._has_answered = True
                 if reply.status < 400:
+                    self._remember(reply.headers.get("rgrid-position", ""))
                     return reply
                 failure = refusal(reply.status, reply.body, reply.headers.get("x-request-id", ""))
                 again = reply.status in RETRY_STATUSES or failure.code == "idempotency_in_progress"
@@ -141,6 +146,12 @@ class Transport:
             for connection in self._open:
                 connection.close()
             self._open.clear()
+
+    def _remember(self, position: str) -> None:
+        """The position in the log of our own last write."""
+        if position.isdecimal():
+            with self._lock:
+                self._position = max(self._position, int(position))
 
     def _address(self, path: str, query: Query) -> str:
         pairs = query.items() if isinstance(query, Mapping) else query

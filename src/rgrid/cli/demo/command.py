@@ -134,9 +134,8 @@ def _report(
             for item in items
         ],
     )
-    console.line(
-        f"\n{len(rows)} executions, {duration(computed_ms)} of computing in {duration(took_ms)}; cost {display(cost)} ({cost} millionths)"
-    )
+    times = f"{duration(computed_ms)} of computing in {duration(took_ms)}"
+    console.line(f"\n{len(rows)} executions, {times}; cost {display(cost)} ({cost} millionths)")
     console.line(f"Results: {folder / 'index.html'}")
 
 

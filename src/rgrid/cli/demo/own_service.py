@@ -108,7 +108,7 @@ class Service:
 
     def _failure(self) -> Failure:
         lines = (self.folder / "service.log").read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
-        return Failure("The service did not start. It said: " + (" / ".join(lines) or "nothing"), "rgrid doctor")
+        return Failure("The service did not start. Its last words:", "rgrid doctor", details=lines)
 
 
 def _letters(count: int) -> str:
