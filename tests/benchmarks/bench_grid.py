@@ -32,6 +32,7 @@ class BenchGrid:
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
+            "PYTHONPATH": f"{SOURCES / 'src'}:{SOURCES}",
             "RGRID_BOOTSTRAP_KEY": KEY,
             "RGRID_RATE_LIMIT": "1000000",
             "RGRID_RATE_BURST": "1000000",
