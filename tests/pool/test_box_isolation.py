@@ -152,9 +152,12 @@ def test_it_reads_nothing_of_the_machine(boxes: Boxes, tmp_path_factory: pytest.
     mine.write_text(SECRET)
     mine.chmod(0o644)
     repository = Path(__file__).resolve().parents[2]
-    places = ["/etc/shadow", "/etc/gshadow", "/root/.ssh", "/root/.bashrc", "/home", "/var", "/run", "/sys", "/boot", "/proc/1/root/home",
-              "/proc/1/root/etc/shadow", "/proc/1/mem", "/proc/1/environ", "/proc/kcore", str(mine), str(mine.parent),
-              str(repository), str(repository / "pyproject.toml"), str(boxes.jobs), "/rgrid/host", "/rgrid/bwrap"]  # fmt: skip
+    places = [
+        *("/etc/shadow", "/etc/gshadow", "/root/.ssh", "/root/.bashrc", "/home", "/var", "/run", "/sys", "/boot"),
+        *("/proc/1/root/home", "/proc/1/root/etc/shadow", "/proc/1/mem", "/proc/1/environ", "/proc/kcore"),
+        *(str(mine), str(mine.parent), str(repository), str(repository / "pyproject.toml"), str(boxes.jobs)),
+        *("/rgrid/host", "/rgrid/bwrap"),
+    ]
     ran = boxes.run(LOOK_AROUND, args=places)
     assert ran.ended.exit_code == 0
     seen = [line for line in ran.out.splitlines() if line.startswith(("READ", "LISTED"))]
