@@ -12,6 +12,7 @@ from notes import OPERATIONS
 from serving import READER, RUNNER, client
 
 from rgrid.web.access_log import JsonLines
+from rgrid.web.exchange import Headers
 from rgrid.web.operation import Call, Operation, Reply
 
 
@@ -131,3 +132,11 @@ def test_many_requests_at_once_each_get_their_own_answer() -> None:
             assert len({answer.headers["x-request-id"] for answer in answers}) == 100
 
     asyncio.run(scenario())
+
+
+def test_a_header_that_comes_several_times_is_one_list() -> None:
+    headers = Headers([(b"if-none-match", b'"1"'), (b"accept", b"a"), (b"if-none-match", b'"4"')])
+    assert headers["if-none-match"] == '"1", "4"'
+    assert (headers.get("accept"), headers.get("cookie"), len(headers)) == ("a", None, 2)
+    assert "accept" in headers
+    assert sorted(headers) == ["accept", "if-none-match"]

@@ -263,6 +263,15 @@ def parse_moment(text: str) -> datetime | None:
         return None
 
 
+def check_moment(moment: datetime | None) -> None:
+    """For a body's `__post_init__`: raises ValueError for a time that UTC has no year for."""
+    try:
+        if moment is not None:
+            moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("The time is out of range.") from None
+
+
 def _date(text: str) -> date | None:
     if not _DATE.fullmatch(text):
         return None

@@ -116,7 +116,7 @@ class _Run:
             await admit(exchange, site)
             assert exchange.principal is not None
             check_scope(exchange.principal, operation.auth)
-        if any("\0" in value or "\ufffd" in value for value in path.values()):
+        if path and any("\0" in value or "\ufffd" in value for value in path.values()):
             raise NotFound("No id looks like this.")
         pairs, raw, call = await self._read(exchange, path)
         if "idem" in self._flags and site.idempotency is not None and "idempotency-key" in exchange.headers:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
 from rgrid.kernel.clock import monotonic_ms
@@ -22,12 +22,43 @@ App = Callable[[ASGIScope, Receive, Send], Awaitable[None]]
 LINGER_MAX_S: Final = 2.0
 LINGER_MAX_BYTES: Final = 64 * 1024 * 1024
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
-_FIXED: Final = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+_NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+_NO_STORE: Final = (b"cache-control", b"no-store")
 _BODILESS: Final = (204, 304)
 
 
 class ClientGone(Exception):
     """The client went away before its request was complete; nobody is left to answer."""
+
+
+class Headers(Mapping[str, str]):
+    """The headers of a request, decoded when somebody asks: most of them nobody ever does."""
+
+    __slots__ = ("_pairs", "_raw")
+
+    def __init__(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        self._pairs = pairs
+        self._raw = dict(pairs)
+
+    def __getitem__(self, name: str) -> str:
+        key = name.encode("latin-1")
+        value = self._raw[key]
+        if len(self._raw) != len(self._pairs):
+            # A header that comes several times is one list (RFC 9110).
+            value = b", ".join(each for other, each in self._pairs if other == key)
+        return value.decode("latin-1")
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.encode("latin-1") in self._raw
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.decode("latin-1") for name in self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key] if key.encode("latin-1") in self._raw else default
 
 
 class Exchange:
@@ -43,13 +74,9 @@ class Exchange:
         self.method: str = scope.get("method", "GET")
         self.path: str = scope["path"]
         self.query_string: bytes = scope.get("query_string", b"")
-        self.headers: dict[str, str] = {}
-        for name, value in scope["headers"]:
-            key = name.decode("latin-1")
-            text = value.decode("latin-1")
-            self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
-        given = self.headers.get("x-request-id", "")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else new_ulid()
+        self.headers = Headers(scope["headers"])
+        given = self.headers.get("x-request-id")
+        self.request_id = given if given is not None and _REQUEST_ID.fullmatch(given) else new_ulid()
         self.principal: Principal | None = None
         self.allowance: Allowance | None = None
         self.cors: list[tuple[bytes, bytes]] = []
@@ -114,7 +141,7 @@ class Exchange:
         """Sends a whole answer."""
         out = self._start(status, headers)
         if status not in _BODILESS:
-            out.append((b"content-length", str(len(body)).encode()))
+            out.append((b"content-length", b"%d" % len(body)))
         if self.method == "HEAD" or status in _BODILESS:
             body = b""
         if self.unread:
@@ -168,13 +195,14 @@ class Exchange:
         self.status = status
         out = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         out.append((b"x-request-id", self.request_id.encode()))
-        named = {name for name, _ in out}
-        out += [pair for pair in _FIXED if pair[0] not in named]
+        out.append(_NOSNIFF)
+        out.append(_NO_STORE)
         if self.allowance is not None:
-            out.append((b"ratelimit-limit", str(self.allowance.limit).encode()))
-            out.append((b"ratelimit-remaining", str(self.allowance.remaining).encode()))
-            out.append((b"ratelimit-reset", str(self.allowance.reset_s).encode()))
-        out += self.cors
+            out.append((b"ratelimit-limit", b"%d" % self.allowance.limit))
+            out.append((b"ratelimit-remaining", b"%d" % self.allowance.remaining))
+            out.append((b"ratelimit-reset", b"%d" % self.allowance.reset_s))
+        if self.cors:
+            out += self.cors
         return out
 
     async def _linger(self) -> None:
