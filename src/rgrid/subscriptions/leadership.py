@@ -6,7 +6,10 @@ The locks go with the connection, so when this process dies, its subscribers are
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
+
+import asyncpg
 
 from rgrid.postgres.pool import Connection, Pool
 from rgrid.subscriptions.supervision import LeadershipLost
@@ -68,9 +71,9 @@ class Leadership:
                 await self._claim_for_ever(conn, broken)
             finally:
                 self._lose()
-                conn.remove_termination_listener(closed)
-                if not conn.is_closed():
+                with suppress(asyncpg.InterfaceError):  # it is gone already
                     # Closed rather than given back: nothing of a session full of locks and listeners may survive.
+                    conn.remove_termination_listener(closed)
                     conn.terminate()
 
     async def _claim_for_ever(self, conn: Connection, broken: asyncio.Event) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +34,7 @@ class Tail:
         self._grown = asyncio.Event()
         self.begin: int | None = None
         self.end = 0
+        store.committed.listeners.append(self._hand_over)
 
     async def follow(self) -> None:
         """Reads for ever; after a fault the supervisor calls it again, and it goes on where it stood."""
@@ -41,8 +43,9 @@ class Tail:
             self._wake()
         while True:
             page = await self.store.read_log(self.end, PAGE_MAX)
-            if page:
-                self._grow(page)
+            # What this process committed meanwhile has been handed over already.
+            if unseen := [seen for seen in page if seen.position > self.end]:
+                self._grow(unseen)
             if len(page) < PAGE_MAX:
                 await self.store.committed.wait_beyond(self.end, POLL_S)
 
@@ -71,7 +74,12 @@ class Tail:
         events = await self.store.read_log(position, PAGE_MAX, self.store.codec.topics_of(kinds), head)
         return Page(position, events[-1].position if len(events) == PAGE_MAX else head, events)
 
-    def _grow(self, page: list[AnyRecorded]) -> None:
+    def _hand_over(self, committed: Sequence[AnyRecorded]) -> None:
+        """Takes what this process has just committed, unless something of another process comes before it."""
+        if self.begin is not None and committed[0].position == self.end + 1:
+            self._grow(committed)
+
+    def _grow(self, page: Sequence[AnyRecorded]) -> None:
         self._events.extend(page)
         self._positions.extend(seen.position for seen in page)
         self.end = self._positions[-1]
