@@ -23,6 +23,7 @@ from rgrid.web.site import Site
 log = logging.getLogger(__name__)
 
 EXCHANGE: Final = "rgrid.exchange"
+CLIENT_GONE: Final = 499
 _PAGE_NAMES: Final = frozenset({"offset", "limit", "cursor", "sort", "order"})
 
 
@@ -56,7 +57,8 @@ async def guarded(exchange: Exchange, work: Any) -> None:
         await work
         return
     except ClientGone:
-        exchange.detail = "client gone"
+        # Nobody reads this status: it is for the log and the counters.
+        exchange.status, exchange.detail = exchange.status or CLIENT_GONE, "client gone"
         return
     except RgridError as error:
         answer = problem(error, exchange.path, exchange.request_id)
