@@ -20,7 +20,8 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _OPEN_BATCH: Final = re.compile(r"batch_[0-9A-Za-z]{8,40}", re.ASCII)
 _METADATA_KEY_MAX: Final = 64
 _METADATA_VALUE_MAX: Final = 512
-_NAME_BYTES_MAX: Final = 255
+_NAME_MAX: Final = 255
+_SEGMENT_BYTES_MAX: Final = 255  # what Linux allows for a file's name
 
 Sha256Text = Annotated[str, Meta(min_length=64, max_length=64)]
 
@@ -85,8 +86,17 @@ class ExecutionFilter(msgspec.Struct, frozen=True, kw_only=True):
     until: datetime | None = None
 
 
-def check_template(template: ExecutionTemplate) -> None:
-    """Names and sizes inside maps. Raises Malformed with every field that is wrong, Invalid for a name given twice."""
+def check_shape(body: ExecutionCreate) -> None:
+    """What a schema can't say of names, sizes and hashes. Raises Malformed with every field that is wrong."""
+    wrong = _wrong_in(body)
+    for index, file in enumerate(body.input_files):
+        if isinstance(file, InputFileSpec) and file.sha256 is not None and not _SHA256.fullmatch(file.sha256):
+            wrong.append((f"input_files[{index}].sha256", "64 lower-case hex digits."))
+    if wrong:
+        raise Malformed("Some fields are wrong.", wrong)
+
+
+def _wrong_in(template: ExecutionTemplate) -> list[tuple[str, str]]:
     wrong: list[tuple[str, str]] = []
     for field, names in (("env_vars", template.env_vars), ("secret_env", template.secret_env)):
         for name in names:
@@ -101,8 +111,11 @@ def check_template(template: ExecutionTemplate) -> None:
             wrong.append((f"user_metadata.{key}", f"A value has at most {_METADATA_VALUE_MAX} characters."))
     if template.requirements_content is not None and template.requirements_content.strip():
         wrong.append(("requirements_content", "This version does not install dependencies of scripts."))
-    if wrong:
-        raise Malformed("Some fields are wrong.", wrong)
+    return wrong
+
+
+def check_names(template: ExecutionTemplate) -> None:
+    """Raises Invalid for a variable that is named twice."""
     if twice := sorted(template.env_vars.keys() & template.secret_env.keys()):
         raise Invalid(
             f"{', '.join(twice)}: named in env_vars and in secret_env.",
@@ -121,8 +134,6 @@ def declared(files: Iterable[str | InputFileSpec]) -> list[InputFileSpec]:
         seen.add(spec.name)
         if reason:
             wrong.append((f"input_files[{index}]", reason))
-        if spec.sha256 is not None and not _SHA256.fullmatch(spec.sha256):
-            raise Malformed("Some fields are wrong.", [(f"input_files[{index}].sha256", "64 lower-case hex digits.")])
     inner = {parent for name in seen for parent in _parents(name)}
     wrong += [
         (f"input_files[{index}]", "The name is also a folder of another file.")
@@ -135,8 +146,10 @@ def declared(files: Iterable[str | InputFileSpec]) -> list[InputFileSpec]:
 
 
 def _bad_name(name: str) -> str | None:
-    if not name or len(name.encode()) > _NAME_BYTES_MAX:
-        return f"A name has 1 to {_NAME_BYTES_MAX} bytes."
+    if not 1 <= len(name) <= _NAME_MAX:
+        return f"A name has 1 to {_NAME_MAX} characters."
+    if any(len(part.encode()) > _SEGMENT_BYTES_MAX for part in name.split("/")):
+        return f"Each part of a path has at most {_SEGMENT_BYTES_MAX} bytes in UTF-8."
     if "\\" in name or any(ord(char) < 0x20 or 0x7F <= ord(char) <= 0x9F for char in name):
         return "No backslash and no control character."
     if name.startswith("/") or any(part in ("", ".", "..") for part in name.split("/")):

@@ -11,9 +11,9 @@ from rgrid.api.event_records import EventRecord, event_record
 from rgrid.api.execution_requests import ExecutionCreate, ExecutionFilter, ReasonRequest
 from rgrid.api.execution_views import ExecutionResponse, ExecutionSummary, summary
 from rgrid.api.grid import Grid, find
-from rgrid.api.submission import command_for
+from rgrid.api.submission import command_again, command_for
 from rgrid.executions import leases
-from rgrid.executions.commands import CancelExecution
+from rgrid.executions.commands import CancelExecution, SubmitExecution
 from rgrid.executions.events import CancelRequested
 from rgrid.executions.execution import DECIDER
 from rgrid.kernel.errors import Rejected
@@ -32,13 +32,22 @@ class Executions:
         self._grid = grid
 
     async def submit(self, call: Call[NoQuery, ExecutionCreate]) -> Reply:
-        grid = self._grid
         execution_id = new_id("exec")
-        command = await command_for(grid, execution_id, call.body, call.actor.actor)
+        command = await command_for(self._grid, execution_id, call.body, call.actor.actor)
+        return await self._submitted(call, execution_id, command, call.body.script_content)
+
+    async def retry(self, call: Call[NoQuery, None]) -> Reply:
+        detail = await find(self._grid, call.path["execution_id"])
+        execution_id = new_id("exec")
+        command = await command_again(self._grid, execution_id, detail, call.actor.actor)
+        return await self._submitted(call, execution_id, command, await resource.script_of(self._grid, detail))
+
+    async def _submitted(self, call: Call[Any, Any], execution_id: str, command: SubmitExecution, script: str) -> Reply:
+        grid = self._grid
 
         def reply_of(detail: Detail | None) -> Reply:
             assert detail is not None
-            body = resource.fresh(grid, detail, call.body.script_content, links.base(grid, call.headers))
+            body = resource.fresh(grid, detail, script, links.base(grid, call.headers))
             return Reply(201, body, etag=detail.version, location=f"/api/v1/executions/{execution_id}")
 
         handled = await grid.handler.handle(
@@ -62,6 +71,7 @@ class Executions:
             wanted = msgspec.structs.replace(wanted, runtime=await self._grid.runtimes.canonical(wanted.runtime))
         window = lists.window(call.page, keys)
         if call.as_of is None:
+            await self._grid.caught_up()
             rows = await executions.page(self._grid.pool, wanted, window)
             return Reply(200, lists.page(rows, call.page, keys, summary))
         position = await as_of.position(self._grid.store, call.as_of)
@@ -70,13 +80,14 @@ class Executions:
         return Reply(200, lists.page(rows, call.page, keys, summary), as_of_position=position)
 
     async def one(self, call: Call[NoQuery, None]) -> Reply:
-        execution_id, base = call.path["execution_id"], links.base(self._grid, call.headers)
+        execution_id = call.path["execution_id"]
         if call.as_of is None:
             detail = await find(self._grid, execution_id)
-            return Reply(200, await resource.full(self._grid, detail, base), etag=detail.version)
+            body = await resource.full(self._grid, detail, links.base(self._grid, call.headers))
+            return Reply(200, body, etag=detail.version)
         position = await as_of.position(self._grid.store, call.as_of)
         detail = await find(self._grid, execution_id, position)
-        return Reply(200, await resource.full(self._grid, detail, base, past=True), as_of_position=position)
+        return Reply(200, await resource.past(self._grid, detail), as_of_position=position)
 
     async def cancel(self, call: Call[NoQuery, ReasonRequest | None]) -> Reply:
         execution_id = call.path["execution_id"]
@@ -153,6 +164,10 @@ def operations(grid: Grid) -> list[Operation]:
         operation(
             "POST", "/{execution_id}/cancel", "run", controllers.cancel, {200: ActionResponse}, "idem", "mutates",
             body=ReasonRequest, body_optional=True, summary="Cancel an execution.",
+        ),
+        operation(
+            "POST", "/{execution_id}/retry", "run", controllers.retry, {201: ExecutionResponse}, "idem", "mutates",
+            "etag", errors=(402, 410), summary="Run an execution that has ended once more, as a new one.",
         ),
         operation(
             "GET", "/{execution_id}/events", "read", controllers.events, {200: Page[EventRecord]}, "page",

@@ -7,88 +7,133 @@ from typing import Final
 from projections import run_queue
 from projections.execution_detail import TERMINAL, Detail
 from rgrid.api import links
-from rgrid.api.execution_views import ExecutionResponse, InputFile, InputState, Surroundings, response
+from rgrid.api.execution_views import ExecutionResponse, InputFile, Surroundings, response
 from rgrid.api.grid import Grid
 from rgrid.executions import logs
-from rgrid.executions.events import DeclaredInput
 from rgrid.kernel.clock import now
 
 SCRIPT_BYTES_MAX: Final = 4 * 1024 * 1024
+
+_Texts = tuple[tuple[str | None, bool], tuple[str | None, bool]]
+_NO_TEXTS: Final[_Texts] = ((None, False), (None, False))
 
 
 def fresh(grid: Grid, detail: Detail, script_content: str, base: str) -> ExecutionResponse:
     """The resource as it is right after its submission: nothing to look up."""
     expires_at = now() + timedelta(seconds=grid.settings.upload_ttl_s)
-    inputs = [_input(grid, detail, declared, "pending", expires_at, base) for declared in detail.spec.inputs]
-    around = Surroundings(script_content=script_content, inputs=inputs, upload_urls=_uploads(inputs),
-                          urls_expire_at=expires_at if inputs else None)  # fmt: skip
+    inputs = _as_logged(grid, detail, expires_at, base)
+    uploads = _uploads(inputs)
+    around = Surroundings(
+        script_content=script_content,
+        inputs=inputs,
+        upload_urls=uploads,
+        urls_expire_at=expires_at if uploads else None,
+    )
     return response(detail, around, grid.settings.artifacts_keep_days)
 
 
-async def full(grid: Grid, detail: Detail, base: str, *, past: bool = False) -> ExecutionResponse:
-    """The resource as it is now. A `past` one has no links, no output and no place in the queue."""
-    script = (await grid.objects.read_bytes(detail.spec.script_sha256, SCRIPT_BYTES_MAX)).decode()
-    if past:
-        return response(detail, Surroundings(script_content=script), grid.settings.artifacts_keep_days)
+async def past(grid: Grid, detail: Detail) -> ExecutionResponse:
+    """The resource as it was: no links, no place in the queue, and output only if it had ended by then, because what
+    was printed until some moment isn't kept apart."""
+    (stdout, cut_out), (stderr, cut_err) = await _texts(grid, detail) if detail.status in TERMINAL else _NO_TEXTS
+    around = Surroundings(
+        script_content=await script_of(grid, detail),
+        stdout=stdout,
+        stderr=stderr,
+        output_cut=cut_out or cut_err,
+        inputs=_as_logged(grid, detail, None, ""),
+    )
+    return response(detail, around, grid.settings.artifacts_keep_days)
+
+
+async def full(grid: Grid, detail: Detail, base: str) -> ExecutionResponse:
+    """The resource as it is now."""
     expires_at = now() + timedelta(seconds=grid.settings.upload_ttl_s)
     files = await inputs(grid, detail, expires_at, base)
-    outputs = {
-        one.filename: links.download(grid, one.artifact_id, one.filename, expires_at, base) for one in detail.artifacts
-    }
+    outputs, downloads_expire_at = _downloads(grid, detail, base)
     (stdout, cut_out), (stderr, cut_err) = await _texts(grid, detail)
     uploads = _uploads(files)
     around = Surroundings(
-        script_content=script,
+        script_content=await script_of(grid, detail),
         stdout=stdout,
         stderr=stderr,
         output_cut=cut_out or cut_err,
         inputs=files,
         upload_urls=uploads,
-        download_urls=(outputs or None) if detail.status in TERMINAL else None,
-        urls_expire_at=expires_at if uploads or outputs else None,
+        download_urls=outputs,
+        urls_expire_at=expires_at if uploads else downloads_expire_at if outputs else None,
         queue_position=await run_queue.place(grid.pool, detail.execution_id) if detail.status == "queued" else None,
     )
     return response(detail, around, grid.settings.artifacts_keep_days)
 
 
+async def script_of(grid: Grid, detail: Detail) -> str:
+    """The text of the script."""
+    return (await grid.objects.read_bytes(detail.spec.script_sha256, SCRIPT_BYTES_MAX)).decode()
+
+
+def kept_until(grid: Grid, detail: Detail) -> datetime | None:
+    """When the files of an execution go; None while it hasn't ended."""
+    if detail.completed_at is None:
+        return None
+    return detail.completed_at + timedelta(days=grid.settings.artifacts_keep_days)
+
+
 async def inputs(grid: Grid, detail: Detail, expires_at: datetime, base: str) -> list[InputFile]:
     """The declared files and where each one stands; URLs for those that still can be uploaded."""
-    verified = {file.name: file for file in detail.verified}
-    states: list[InputFile] = []
-    for declared in detail.spec.inputs:
-        if file := verified.get(declared.name):
-            one = _input(grid, detail, declared, "verified", None, base)
-            one.size_bytes, one.sha256 = file.size_bytes, file.sha256
-        else:
-            uploaded = await grid.uploads.uploaded(detail.execution_id, declared.name)
-            one = _input(grid, detail, declared, "uploaded" if uploaded else "pending", expires_at, base)
-        states.append(one)
+    states = _as_logged(grid, detail, expires_at, base)
+    for one in states:
+        if one.state == "pending" and await grid.uploads.uploaded(detail.execution_id, one.name):
+            one.state = "uploaded"
+        elif one.state == "verified" and _are_gone(grid, detail):
+            one.state = "expired"
     return states
 
 
-def _input(
-    grid: Grid, detail: Detail, declared: DeclaredInput, state: InputState, expires_at: datetime | None, base: str
-) -> InputFile:
+def _as_logged(grid: Grid, detail: Detail, expires_at: datetime | None, base: str) -> list[InputFile]:
+    """The inputs by the log alone, which doesn't know what has been uploaded and not been checked."""
+    verified = {file.name: file for file in detail.verified}
     wanted = detail.status == "awaiting_inputs" and expires_at is not None
-    url = links.upload(grid, detail.execution_id, declared, expires_at, base) if wanted and expires_at else None
-    return InputFile(
-        name=declared.name,
-        size_bytes=declared.size_bytes,
-        sha256=declared.sha256,
-        content_type=declared.content_type,
-        state=state,
-        upload_url=url,
-        upload_expires_at=expires_at if wanted else None,
-    )
+    return [
+        InputFile(
+            name=declared.name,
+            size_bytes=file.size_bytes if (file := verified.get(declared.name)) else declared.size_bytes,
+            sha256=file.sha256 if file else declared.sha256,
+            content_type=declared.content_type,
+            state="verified" if file else "pending",
+            upload_url=links.upload(grid, detail.execution_id, declared, expires_at, base)
+            if wanted and expires_at
+            else None,
+            upload_expires_at=expires_at if wanted else None,
+        )
+        for declared in detail.spec.inputs
+    ]
+
+
+def _are_gone(grid: Grid, detail: Detail) -> bool:
+    until = kept_until(grid, detail)
+    return until is not None and until <= now()
+
+
+def _downloads(grid: Grid, detail: Detail, base: str) -> tuple[dict[str, str] | None, datetime | None]:
+    """Addresses of the outputs by name, once there will be no more of them, and when they expire."""
+    until = kept_until(grid, detail)
+    if until is None or until <= now() or not detail.artifacts:
+        return None, None
+    expires_at = min(until, now() + timedelta(seconds=grid.settings.download_ttl_s))
+    urls = {
+        one.filename: links.download(grid, one.artifact_id, one.filename, expires_at, base) for one in detail.artifacts
+    }
+    return urls, expires_at
 
 
 def _uploads(files: list[InputFile]) -> dict[str, str] | None:
     return {file.name: file.upload_url for file in files if file.upload_url and file.state == "pending"} or None
 
 
-async def _texts(grid: Grid, detail: Detail) -> tuple[tuple[str | None, bool], tuple[str | None, bool]]:
+async def _texts(grid: Grid, detail: Detail) -> _Texts:
     if detail.last is None:
-        return (None, False), (None, False)
+        return _NO_TEXTS
     attempt = detail.last.attempt
     return await asyncio.gather(
         logs.excerpt(grid.pool, detail.execution_id, attempt, "stdout"),
