@@ -68,6 +68,7 @@ class Artifacts:
     async def listed(self, call: Call[ArtifactFilter, None]) -> Reply:
         execution_id = call.path["execution_id"]
         detail = await find(self._grid, execution_id)
+        await self._grid.caught_up()
         rows = await artifacts.page(
             self._grid.pool, execution_id, call.query.artifact_type, lists.window(call.page, artifacts.KEYS)
         )
@@ -79,7 +80,7 @@ class Artifacts:
         row = await self._find(call.path["artifact_id"])
         detail = await find(self._grid, row.execution_id)
         shown = self._shown(msgspec.structs.asdict(row), detail.completed_at)
-        return Reply(200, shown, etag=row.version)
+        return Reply(200, shown, etag=row.version + shown.expired)
 
     async def download_url(self, call: Call[NoQuery, DownloadUrlRequest]) -> Reply:
         body = call.body
@@ -139,13 +140,17 @@ class Artifacts:
         )
 
     async def _find(self, artifact_id: str) -> ArtifactRow:
-        row = await artifacts.get(self._grid.pool, artifact_id) if is_id("art", artifact_id) else None
+        if not is_id("art", artifact_id):
+            raise missing("Artifact", artifact_id)
+        await self._grid.caught_up()
+        row = await artifacts.get(self._grid.pool, artifact_id)
         if row is None:
             raise missing("Artifact", artifact_id)
         return row
 
     async def _by_key(self, key: str) -> ArtifactRow:
         prefix, _, sha256 = key.rpartition("/")
+        await self._grid.caught_up()
         row = await artifacts.by_object(self._grid.pool, sha256) if prefix == "objects" else None
         if row is None:
             raise missing("Artifact", key)

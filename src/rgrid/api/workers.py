@@ -54,6 +54,7 @@ class Workers:
 
     async def listed(self, call: Call[WorkerFilter, None]) -> Reply:
         order = (workers.KEYS[call.page.sort], workers.KEYS["worker_id"])
+        await self._grid.caught_up()
         rows = await workers.page(self._grid.pool, call.query.status, lists.window(call.page, order))
         return Reply(200, lists.page(rows, call.page, order, self._shown))
 
@@ -89,7 +90,10 @@ class Workers:
         return reply
 
     async def _row(self, worker_id: str) -> Mapping[str, Any]:
-        row = await workers.get(self._grid.pool, worker_id) if is_id("wrk", worker_id) else None
+        if not is_id("wrk", worker_id):
+            raise missing("Worker", worker_id)
+        await self._grid.caught_up()
+        row = await workers.get(self._grid.pool, worker_id)
         if row is None:
             raise missing("Worker", worker_id)
         return row
