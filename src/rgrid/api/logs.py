@@ -1,7 +1,7 @@
 """Log lines over HTTP: pages and plain text for readers, ingestion for whoever holds the attempt's lease."""
 
-from datetime import datetime
-from typing import Annotated, Literal
+from datetime import datetime, timedelta
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -14,9 +14,12 @@ from rgrid.executions import logs
 from rgrid.executions.logs import LogRow, NewLine
 from rgrid.kernel.clock import now
 from rgrid.kernel.errors import Conflict, Forbidden, Invalid, Malformed, Rejected
-from rgrid.kernel.ids import derived_id
+from rgrid.web.decoding import check_moment
 from rgrid.web.operation import Call, Operation, Reply
-from rgrid.web.pages import Page, page_of
+from rgrid.web.pages import Page, PageRequest, page_of
+
+LAST_LINES: Final = timedelta(seconds=10)
+"""How long after an execution's end the lines that its last attempt had still to say are taken."""
 
 
 class LogQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +39,9 @@ class LogLineInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     stream: Stream
     message: Annotated[str, Meta(max_length=65_536)]
     timestamp: Annotated[datetime, Meta(tz=True)] | None = None
+
+    def __post_init__(self) -> None:
+        check_moment(self.timestamp)
 
 
 class LogAppend(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,68 +78,74 @@ class Logs:
         await find(self._grid, execution_id)
         if query.tail is not None and query.after >= 0:
             raise Invalid("`tail` and `after` exclude each other.", fields=[("query.tail", "Not with `after`.")])
+        if query.tail is not None:
+            return await self._tail(execution_id, query, query.tail, call.page)
         after = query.after
         if call.page.after is not None:
             after = _last_seen(call.page.after)
         if query.format == "text":
-            text = await logs.text(pool, execution_id, after, query.stream, query.attempt)
-            return Reply(200, text.encode(), media_type="text/plain; charset=utf-8")
+            return _as_text(await logs.text(pool, execution_id, after, query.stream, query.attempt))
         total = await logs.total(pool, execution_id, query.after, query.stream, query.attempt)
-        if query.tail is not None:
-            rows = await logs.tail(pool, execution_id, query.tail, query.stream, query.attempt)
-            total = min(total, query.tail)
-        else:
-            rows = await logs.page(
-                pool, execution_id, after=after, stream=query.stream, attempt=query.attempt,
-                limit=call.page.limit + 1, offset=call.page.offset,
-            )  # fmt: skip
+        rows = await logs.page(
+            pool, execution_id, after=after, stream=query.stream, attempt=query.attempt,
+            limit=call.page.limit + 1, offset=call.page.offset,
+        )  # fmt: skip
         return Reply(200, page_of(rows, total, call.page, lambda row: row, lambda row: [row.sequence_number]))
+
+    async def _tail(self, execution_id: str, query: LogQuery, count: int, page: PageRequest) -> Reply:
+        """The last lines, all on one page, whatever its limit."""
+        rows = await logs.tail(self._grid.pool, execution_id, count, query.stream, query.attempt)
+        if query.format == "text":
+            return _as_text("".join(f"{row.message}\n" for row in rows))
+        whole = PageRequest(offset=page.offset, limit=count)
+        return Reply(200, page_of(rows[page.offset :], len(rows), whole, lambda row: row, lambda row: []))
 
     async def append(self, call: Call[OneLine, LogAppend | None]) -> Reply:
         lines = _lines(call.query, call.body)
         execution_id = call.path["execution_id"]
         claim = self._claim(call, execution_id)
         detail = await find(self._grid, execution_id)
-        numbers = [line.sequence_number for line in lines]
         pool = self._grid.pool
-        stored = await logs.numbers_stored(pool, execution_id, numbers)
-        if len(stored) < len(set(numbers)):
-            await self._store(detail, claim, lines)
+        numbers = {line.sequence_number for line in lines}
+        new: set[int] = set()
+        if len(await logs.numbers_stored(pool, execution_id, list(numbers))) < len(numbers):
+            new = await self._store(detail, claim, lines)
             self._grid.lines_stored.tell([execution_id])
-        new = set(numbers) - stored
+        log_id = None
+        if call.body is None:
+            # Looked up, because a line that was there before keeps the id of its first time.
+            (row,) = await logs.page(pool, execution_id, after=lines[0].sequence_number - 1, limit=1)
+            log_id = row.log_id
         body = LogAppendResponse(
             status="ok",
-            log_id=None if call.body is not None else _log_id(execution_id, lines[0]),
+            log_id=log_id,
             accepted=len(new),
-            duplicates=len(numbers) - len(new),
+            duplicates=len(lines) - len(new),
             last_sequence_number=await logs.last_sequence(pool, execution_id),
         )
         return Reply(200, body)
 
-    async def _store(self, detail: Detail, claim: LeaseClaim | None, lines: list[LogLineInput]) -> None:
-        attempt = claim.attempt if claim else (detail.last.attempt if detail.last else 1)
-        rows = [
-            NewLine(
-                execution_id=detail.execution_id,
-                attempt=attempt,
-                fencing_token=claim.fencing_token if claim else 0,
-                sequence_number=line.sequence_number,
-                stream=line.stream,
-                logged_at=line.timestamp or now(),
-                message=line.message,
-            )
-            for line in lines
-        ]
-        if detail.status in TERMINAL:
-            raise Rejected(
-                f"Execution {detail.execution_id} is {detail.status}: its log is complete.",
-                code="execution_finished",
-                extra={"current_status": detail.status},
-            )
-        if claim is None:
-            await logs.repair(self._grid.pool, detail.execution_id, attempt, rows)
-        elif not await logs.append(self._grid.pool, rows):
-            raise Conflict("The lease of this attempt is over.", code="lease_lost")
+    async def _store(self, detail: Detail, claim: LeaseClaim | None, lines: list[LogLineInput]) -> set[int]:
+        """The numbers that are new. Who holds the lease may write, and for a moment who held it at the end."""
+        rows = _rows(detail, claim, lines)
+        pool = self._grid.pool
+        if detail.status not in TERMINAL:
+            if claim is None:
+                return await logs.repair(pool, rows)
+            new = await logs.append_one(pool, rows)
+            if new is not None:
+                return new
+            # It may have ended between the look at it and the try.
+            detail = await find(self._grid, detail.execution_id)
+            if detail.status not in TERMINAL:
+                raise Conflict("The lease of this attempt is over.", code="lease_lost")
+        if claim is not None and _held_at_the_end(detail, claim):
+            return await logs.repair(pool, rows)
+        raise Rejected(
+            f"Execution {detail.execution_id} is {detail.status}: its log is complete.",
+            code="execution_finished",
+            extra={"current_status": detail.status},
+        )
 
     def _claim(self, call: Call[OneLine, LogAppend | None], execution_id: str) -> LeaseClaim | None:
         """The lease that the caller speaks for; None for an admin's repair."""
@@ -167,9 +179,32 @@ def _lines(query: OneLine, body: LogAppend | None) -> list[LogLineInput]:
     ]
 
 
-def _log_id(execution_id: str, line: LogLineInput) -> str:
-    moment = line.timestamp or now()
-    return derived_id("log", int(moment.timestamp() * 1000), execution_id, line.sequence_number)
+def _rows(detail: Detail, claim: LeaseClaim | None, lines: list[LogLineInput]) -> list[NewLine]:
+    attempt = claim.attempt if claim else (detail.last.attempt if detail.last else 1)
+    return [
+        NewLine(
+            execution_id=detail.execution_id,
+            attempt=attempt,
+            fencing_token=claim.fencing_token if claim else 0,
+            sequence_number=line.sequence_number,
+            stream=line.stream,
+            logged_at=line.timestamp or now(),
+            message=line.message,
+        )
+        for line in lines
+    ]
+
+
+def _held_at_the_end(detail: Detail, claim: LeaseClaim) -> bool:
+    """Whether the claim is that of the attempt which ended the execution a moment ago."""
+    last = detail.last
+    if last is None or detail.completed_at is None or last.status == "lost":
+        return False
+    return last.fencing_token == claim.fencing_token and now() - detail.completed_at <= LAST_LINES
+
+
+def _as_text(text: str) -> Reply:
+    return Reply(200, text.encode(), media_type="text/plain; charset=utf-8")
 
 
 def _last_seen(after: tuple[object, ...]) -> int:

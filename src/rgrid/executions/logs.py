@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import asyncpg
 import msgspec
@@ -41,7 +41,7 @@ class NewLine(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
-_APPEND = """
+_WITH_LEASE: Final = """
     with lines as (
         select * from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::smallint[], $6::timestamptz[],
                              $7::text[])
@@ -54,17 +54,41 @@ _APPEND = """
         insert into rgrid.execution_logs (execution_id, sequence_number, attempt, fd, logged_at, message)
         select execution_id, sequence_number, attempt, fd, logged_at, message
         from lines join held using (execution_id, fencing_token)
-        on conflict do nothing
+        on conflict do nothing returning sequence_number
     )
-    select execution_id, fencing_token from held
 """
+_APPEND: Final = _WITH_LEASE + "select execution_id, fencing_token from held"  # noqa: S608 (constants only)
+_APPEND_ONE: Final = _WITH_LEASE + "select array(select sequence_number from stored) as new from held"  # noqa: S608 (constants only)
 
 
 async def append(connection: Queryable, lines: Sequence[NewLine]) -> set[tuple[str, int]]:
     """Store lines of several attempts in one statement; the (execution, fencing token) pairs whose lease is held.
     Lines under any other lease are left out; a number that is there already changes nothing."""
+    rows = await connection.fetch(_APPEND, *_columns(lines))
+    return {(row["execution_id"], row["fencing_token"]) for row in rows}
+
+
+async def append_one(connection: Queryable, lines: Sequence[NewLine]) -> set[int] | None:
+    """Store lines of one attempt: the numbers that are new, None when its lease is not held."""
+    new: list[int] | None = await connection.fetchval(_APPEND_ONE, *_columns(lines))
+    return None if new is None else set(new)
+
+
+async def repair(connection: Queryable, lines: Sequence[NewLine]) -> set[int]:
+    """Store lines whatever the lease: an operator's, or the last ones of an attempt. The numbers that are new."""
     rows = await connection.fetch(
-        _APPEND,
+        "insert into rgrid.execution_logs (execution_id, sequence_number, attempt, fd, logged_at, message)"
+        " select execution_id, sequence_number, attempt, fd, logged_at, message from unnest($1::text[], $2::int[],"
+        " $3::bigint[], $4::bigint[], $5::smallint[], $6::timestamptz[], $7::text[])"
+        " as t(execution_id, attempt, fencing_token, sequence_number, fd, logged_at, message)"
+        " on conflict do nothing returning sequence_number",
+        *_columns(lines),
+    )
+    return {row["sequence_number"] for row in rows}
+
+
+def _columns(lines: Sequence[NewLine]) -> tuple[list[Any], ...]:
+    return (
         [line.execution_id for line in lines],
         [line.attempt for line in lines],
         [line.fencing_token for line in lines],
@@ -73,26 +97,6 @@ async def append(connection: Queryable, lines: Sequence[NewLine]) -> set[tuple[s
         [line.logged_at for line in lines],
         [line.message for line in lines],
     )
-    return {(row["execution_id"], row["fencing_token"]) for row in rows}
-
-
-async def repair(
-    connection: Queryable, execution_id: str, attempt: int, lines: Sequence[NewLine]
-) -> tuple[int, list[int]]:
-    """Store lines without a lease (an operator's repair): (accepted, numbers that were there already)."""
-    accepted = await connection.fetch(
-        "insert into rgrid.execution_logs (execution_id, sequence_number, attempt, fd, logged_at, message)"
-        " select $1, s, $2, f, t, m from unnest($3::bigint[], $4::smallint[], $5::timestamptz[], $6::text[])"
-        " as lines(s, f, t, m) on conflict do nothing returning sequence_number",
-        execution_id,
-        attempt,
-        [line.sequence_number for line in lines],
-        [_FD[line.stream] for line in lines],
-        [line.logged_at for line in lines],
-        [line.message for line in lines],
-    )
-    new = {row["sequence_number"] for row in accepted}
-    return len(new), [line.sequence_number for line in lines if line.sequence_number not in new]
 
 
 async def numbers_stored(connection: Queryable, execution_id: str, numbers: Sequence[int]) -> set[int]:

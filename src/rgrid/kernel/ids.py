@@ -43,7 +43,8 @@ def is_id(prefix: str, text: str) -> bool:
 def derived_id(prefix: str, moment_ms: int, *parts: str | int) -> str:
     """An id that is the same whenever it is made from the same moment and parts (log lines have such ids)."""
     digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=10).digest()
-    return f"{prefix}_{encode_ulid(moment_ms << _RANDOM_BITS | int.from_bytes(digest, 'big'))}"
+    # A ULID has no place for a time before 1970.
+    return f"{prefix}_{encode_ulid(max(0, moment_ms) << _RANDOM_BITS | int.from_bytes(digest, 'big'))}"
 
 
 def command_id(*parts: str | int) -> uuid.UUID:
