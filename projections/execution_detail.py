@@ -92,11 +92,14 @@ def fold(execution_id: str, events: Sequence[ExecutionEvent], version: int) -> D
     """The detail after these events of a stream, oldest first; None when there are none."""
     detail: Detail | None = None
     for event in events:
-        if isinstance(event, ExecutionSubmitted):
-            detail = Detail(execution_id=execution_id, version=version, status="awaiting_inputs", spec=event)
-        elif detail is not None:
-            detail = _after(detail, event)
+        detail = _step(execution_id, version, detail, event)
     return detail
+
+
+def _step(execution_id: str, version: int, detail: Detail | None, event: ExecutionEvent) -> Detail | None:
+    if isinstance(event, ExecutionSubmitted):
+        return Detail(execution_id=execution_id, version=version, status="awaiting_inputs", spec=event)
+    return None if detail is None else _after(detail, event)
 
 
 def _after(detail: Detail, event: ExecutionEvent) -> Detail:
@@ -175,6 +178,22 @@ def _final(
             return replace(final, status="timed_out", failure_reason="timeout", error=error)
         case ExecutionCancelled():
             return replace(final, status="cancelled", failure_reason="cancelled", error=event.reason)
+
+
+async def course(store: Store, execution_id: str) -> list[Detail]:
+    """The execution after each event that changed its status or attempt, oldest first; `[]` when there is none."""
+    recorded = await store.read_stream(f"execution-{execution_id}")
+    stages: list[Detail] = []
+    detail: Detail | None = None
+    for one in recorded:
+        detail = _step(execution_id, recorded[-1].version, detail, one.event)
+        if detail is None:
+            continue
+        if stages and (stages[-1].status, len(stages[-1].attempts)) == (detail.status, len(detail.attempts)):
+            stages[-1] = detail
+        else:
+            stages.append(detail)
+    return stages
 
 
 async def get(store: Store, execution_id: str, to_position: int | None = None) -> Detail | None:

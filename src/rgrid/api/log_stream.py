@@ -107,26 +107,33 @@ class Following:
         self._execution_id = detail.execution_id
         self._stream = wanted.stream
         self._seen = wanted.cursor
-        self._told: tuple[str, int] | None = None
+        self._told = 0
 
     async def frames(self) -> AsyncIterator[msgspec.Struct]:
         with self._grid.lines_stored.follow(self._execution_id) as follower:
             while True:
                 # The state is read before the lines: whatever an ended attempt printed is stored before its end.
-                detail = await execution_detail.get(self._grid.store, self._execution_id)
-                assert detail is not None
+                stages = await execution_detail.course(self._grid.store, self._execution_id)
+                news = self._news(stages)
                 async for line in self._lines():
+                    # Each attempt is announced before its first line.
+                    while any(one.status == "running" and one.attempt <= line.attempt for one in news):
+                        yield news.pop(0)
                     yield line
-                standing = (detail.status, detail.last.attempt if detail.last else 0)
-                if detail.status in TERMINAL:
-                    yield await self._complete(detail)
+                if not self._told and stages[-1].status not in TERMINAL:
+                    news = [_status(stages[-1])]
+                self._told = len(stages)
+                for frame in news:
+                    yield frame
+                if stages[-1].status in TERMINAL:
+                    yield await self._complete(stages[-1])
                     return
-                if standing != self._told:
-                    self._told = standing
-                    yield StatusFrame(
-                        execution_id=self._execution_id, status=detail.status, attempt=max(1, standing[1])
-                    )
                 await follower.news()
+
+    def _news(self, stages: list[Detail]) -> list[StatusFrame]:
+        """What this follower has still to hear; one who just came hears where it stands after the history."""
+        fresh = stages[self._told :] if self._told else []
+        return [_status(stage) for stage in fresh if stage.status not in TERMINAL]
 
     async def _lines(self) -> AsyncIterator[LogFrame]:
         while True:
@@ -150,3 +157,7 @@ class Following:
 
     def heartbeat(self) -> HeartbeatFrame:
         return HeartbeatFrame(last_sequence_number=self._seen, timestamp=now())
+
+
+def _status(stage: Detail) -> StatusFrame:
+    return StatusFrame(execution_id=stage.execution_id, status=stage.status, attempt=max(1, len(stage.attempts)))

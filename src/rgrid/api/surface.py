@@ -31,6 +31,7 @@ def operations(grid: Grid, authenticator: Authenticator) -> list[Operation]:
 
 def websockets(grid: Grid, authenticator: Authenticator, sockets: Sockets) -> Mapping[str, App]:
     async def redeem(ticket: str, execution_id: str) -> Principal | None:
-        return await ticket_store.redeem(grid.pool, ticket, execution_id)
+        caller = await ticket_store.redeem(grid.pool, ticket, execution_id)
+        return caller if caller is not None and await authenticator.still_counts(caller) else None
 
     return {LOG_SOCKET: log_socket(grid, authenticator, redeem, sockets)}
