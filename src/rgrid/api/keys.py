@@ -17,6 +17,7 @@ from rgrid.api.authenticate import Authenticator
 from rgrid.api.grid import Grid
 from rgrid.kernel.ids import is_id, new_id
 from rgrid.web.conditional import ANY_VERSION
+from rgrid.web.decoding import check_moment
 from rgrid.web.operation import ActionResponse, Call, NoQuery, Operation, Reply, missing
 from rgrid.web.pages import Page
 from rgrid.web.principal import Scope
@@ -32,6 +33,9 @@ class KeyCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     scopes: Annotated[list[Scope], Meta(min_length=1, max_length=3)]
     description: Annotated[str, Meta(max_length=500)] | None = None
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+    def __post_init__(self) -> None:
+        check_moment(self.expires_at)
 
 
 class KeyRotate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
