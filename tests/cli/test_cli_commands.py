@@ -164,12 +164,13 @@ def test_logs_can_be_cut_stamped_and_split(grid: Grid, tmp_path: Path) -> None:
     assert (whole.stdout, whole.stderr) == ("0\n2\n4\n", "1\n3\n")
     assert grid.rgrid("logs", execution_id, "--stderr-only").stdout == "1\n3\n"
     assert grid.rgrid("logs", execution_id, "--stdout-only", "--tail", "1").stdout == "4\n"
-    assert re.fullmatch(
-        r"\d{4}-\d\d-\d\d [\d:]{8} 4\n", grid.rgrid("logs", execution_id, "--tail", "1", "--timestamps").stdout
-    )
-    assert [line["message"] for line in document(grid.rgrid("logs", execution_id, "--json"))["data"]] == list("01234")
+    stamped = grid.rgrid("logs", execution_id, "--stdout-only", "--tail", "1", "--timestamps").stdout
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d [\d:]{8} 4\n", stamped)
+    lines = document(grid.rgrid("logs", execution_id, "--json"))["data"]
+    assert sorted(line["message"] for line in lines) == list("01234")
+    assert [line["sequence_number"] for line in lines] == list(range(5))
     live = [json.loads(line) for line in grid.rgrid("logs", "-f", "--json", execution_id).stdout.splitlines()]
-    assert [item["message"] for item in live if item["type"] == "log"] == list("01234")
+    assert [item["message"] for item in live if item["type"] == "log"] == [line["message"] for line in lines]
     assert live[-1]["type"] == "complete"
 
 
