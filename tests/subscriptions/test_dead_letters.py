@@ -184,7 +184,9 @@ def test_exactly_what_stands_before_the_first_poison_event_of_its_stream_is_appl
                     " drop table if exists rm.accounts, rm.deposits, rm_next.accounts, rm_next.deposits"
                 )
                 versions = dict.fromkeys("abc", 0)
-                free, parked, poisoned = [], [], set()
+                free: list[int] = []
+                parked: list[int] = []
+                poisoned: set[str] = set()
                 for position, (name, amount) in enumerate(deposits, start=1):
                     await service.deposit(name, amount, after=versions[name])
                     versions[name] += 1

@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from following import WAIT_S, accounts, bank, until
+from following import WAIT_S, Bank, accounts, bank, until
 
 OTHER_PROCESS = """
 import asyncio, sys
@@ -45,10 +45,10 @@ def test_two_processes_apply_every_event_once(database: str) -> None:
     async def run() -> None:
         async with bank(database, [accounts()]) as one, bank(database, [accounts()]) as two:
 
-            async def write(service: object, name: str) -> int:
+            async def write(service: Bank, name: str) -> int:
                 position = 0
                 for count in range(200):
-                    position = await service.deposit(name, 1, after=count)  # type: ignore[attr-defined]
+                    position = await service.deposit(name, 1, after=count)
                 return position
 
             positions = await asyncio.gather(write(one, "ann"), write(two, "bob"))

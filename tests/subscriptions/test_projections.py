@@ -67,7 +67,7 @@ def test_checkpoints_advance_over_events_that_concern_nobody(database: str) -> N
             position = await service.unrelated(50)
 
             async def saved() -> bool:
-                return await service.pool.fetchval("select position from rgrid.checkpoints") == position
+                return bool(await service.pool.fetchval("select position from rgrid.checkpoints") == position)
 
             await until(saved)
 
