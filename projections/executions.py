@@ -36,18 +36,19 @@ _SUMMARY: Final = (
     " started_at, completed_at, duration_ms, duration_ms / 1000.0::float8 as duration_seconds, cost_micros,"
     " retry_count, retry_of, user_metadata, created_by"
 )
-_INSERTED: Final = (
-    ("execution_id", "text"), ("name", "text"), ("status", "text"), ("runtime", "text"), ("batch_id", "text"),
-    ("batch_index", "int"), ("created_at", "timestamptz"), ("retry_of", "text"), ("user_metadata", "jsonb"),
-    ("created_by", "text"), ("inputs_deadline", "timestamptz"),
+_FIXED: Final = (
+    ("execution_id", "text"), ("name", "text"), ("runtime", "text"), ("batch_id", "text"), ("batch_index", "int"),
+    ("created_at", "timestamptz"), ("retry_of", "text"), ("user_metadata", "jsonb"), ("created_by", "text"),
+    ("inputs_deadline", "timestamptz"),
 )  # fmt: skip
 _CHANGED: Final = (
     ("status", "text"), ("failure_reason", "text"), ("exit_code", "int"), ("queued_at", "timestamptz"),
     ("started_at", "timestamptz"), ("completed_at", "timestamptz"), ("duration_ms", "bigint"), ("retry_count", "int"),
 )  # fmt: skip
 _INSERT: Final = (
-    f"insert into executions ({', '.join(name for name, _ in _INSERTED)}) select * from unnest("  # noqa: S608
-    + ", ".join(f"${n + 1}::{kind}[]" for n, (_, kind) in enumerate(_INSERTED))
+    f"insert into executions ({', '.join(name for name, _ in (*_FIXED, *_CHANGED))}, cost_micros)"  # noqa: S608
+    " select * from unnest("
+    + ", ".join(f"${n + 1}::{kind}[]" for n, (_, kind) in enumerate((*_FIXED, *_CHANGED, ("cost", "bigint"))))
     + ")"
 )
 _UPDATE: Final = (
@@ -62,19 +63,27 @@ _UPDATE: Final = (
 
 
 async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
-    """Two statements a batch, whatever its size: one inserts, one merges all changes of each execution."""
-    fresh: list[dict[str, Any]] = []
+    """Two statements a batch, whatever its size: what is new goes in as it stands at the batch's end, and all changes
+    of an execution that was there are merged into one."""
+    fresh: dict[str, dict[str, Any]] = {}
     changes: dict[str, dict[str, Any]] = {}
     for at in batch:
         if isinstance(at.event, ExecutionSubmitted):
-            fresh.append(_fresh(at.entity_id, at.event))
+            fresh[at.entity_id] = _fresh(at.entity_id, at.event)
         else:
-            merged = changes.setdefault(at.entity_id, {"cost": 0})
+            merged = fresh.get(at.entity_id)
+            if merged is None:
+                merged = changes.setdefault(at.entity_id, {"cost": 0})
             change = _change(at)
             merged["cost"] += change.pop("cost", 0)
             merged |= change
     if fresh:
-        await connection.execute(_INSERT, *([row[name] for row in fresh] for name, _ in _INSERTED))
+        columns = [name for name, _ in (*_FIXED, *_CHANGED)]
+        await connection.execute(
+            _INSERT,
+            *([row.get(name) for row in fresh.values()] for name in columns),
+            [r["cost"] for r in fresh.values()],
+        )
     if changes:
         await connection.execute(
             _UPDATE,
@@ -90,6 +99,8 @@ def _fresh(execution_id: str, event: ExecutionSubmitted) -> dict[str, Any]:
         "execution_id": execution_id,
         "name": event.name,
         "status": "awaiting_inputs",
+        "retry_count": 0,
+        "cost": 0,
         "runtime": event.runtime,
         "batch_id": event.batch_id,
         "batch_index": event.batch_index,

@@ -195,6 +195,7 @@ class _Service:
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                proxy_headers=False,
                 backlog=BACKLOG,
                 timeout_graceful_shutdown=settings.shutdown_grace_s,
             )

@@ -41,7 +41,8 @@ async def main(dsn: str) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         build([operation], site), loop="none", http="httptools", lifespan="off", access_log=False, log_config=None,
-        server_header=False, backlog=2048,
+        server_header=False,
+        proxy_headers=False, backlog=2048,
     )  # fmt: skip
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     await uvicorn.Server(config).serve([listener])

@@ -7,6 +7,8 @@ from eventstore.log import COUNTER, Count, Counted, cause, opened
 
 from rgrid.eventstore import writer as writer_module
 from rgrid.eventstore.append import Append, NewEvent, Rider
+from rgrid.eventstore.handle import _Asked
+from rgrid.kernel.clock import now
 from rgrid.kernel.errors import Conflict, Rejected, StaleVersion, Unavailable
 
 
@@ -39,6 +41,25 @@ def test_two_writers_never_lose_or_double_a_command(database: str) -> None:
             await asyncio.gather(*(log.count("shared") for _ in range(60) for log in (here, there)))
             state, version = await here.handler.load(COUNTER, "shared")
             assert (state, version) == (120, 120)
+
+    asyncio.run(run())
+
+
+def test_a_command_that_rivals_keep_beating_is_decided_under_the_lock(database: str) -> None:
+    async def run() -> None:
+        async with opened(database) as here, opened(database) as there:
+            await here.count("x", by=5)
+            await there.count("x", by=5)
+            under_lock = here.handler._under_lock
+            asked = _Asked(COUNTER, "counter-x", Count(by=1), cause(), None, None, now)
+            handled = await under_lock(asked)
+            assert (handled.state, handled.version) == (11, 3)
+            refused = _Asked(COUNTER, "counter-x", Count(by=1, to_max=11), cause(), None, None, now)
+            with pytest.raises(Rejected):
+                await under_lock(refused)
+            nothing = await under_lock(_Asked(COUNTER, "counter-x", Count(by=0), cause(), None, None, now))
+            assert (nothing.events, nothing.version) == ((), 3)
+            assert await there.count("x") == 12, "the writer goes on after a refusal"
 
     asyncio.run(run())
 

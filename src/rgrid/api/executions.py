@@ -1,21 +1,22 @@
 """Executions over HTTP: submit, list, look at, cancel, and the events of each."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from projections import execution_detail, executions
-from projections.execution_detail import Detail
 from rgrid.api import as_of, links, lists, resource
 from rgrid.api.event_records import EventRecord, event_record
 from rgrid.api.execution_requests import ExecutionCreate, ExecutionFilter, ReasonRequest
 from rgrid.api.execution_views import ExecutionResponse, ExecutionSummary, summary
 from rgrid.api.grid import Grid, find
 from rgrid.api.submission import command_again, command_for
+from rgrid.eventstore.append import Rider
 from rgrid.executions import leases
 from rgrid.executions.commands import CancelExecution, SubmitExecution
-from rgrid.executions.events import CancelRequested
-from rgrid.executions.execution import DECIDER
+from rgrid.executions.events import CancelRequested, ExecutionEvent
+from rgrid.executions.execution import DECIDER, Execution
 from rgrid.kernel.errors import Rejected
 from rgrid.kernel.ids import new_id
 from rgrid.subscriptions.past import past
@@ -45,10 +46,14 @@ class Executions:
     async def _submitted(self, call: Call[Any, Any], execution_id: str, command: SubmitExecution, script: str) -> Reply:
         grid = self._grid
 
-        def reply_of(detail: Detail | None) -> Reply:
+        replies: list[Reply] = []
+
+        def riders(_state: Execution, events: Sequence[ExecutionEvent], version: int) -> Sequence[Rider]:
+            detail = execution_detail.fold(execution_id, events, version)
             assert detail is not None
             body = resource.fresh(grid, detail, script, links.base(grid, call.headers))
-            return Reply(201, body, etag=detail.version, location=f"/api/v1/executions/{execution_id}")
+            replies[:] = [Reply(201, body, etag=version, location=f"/api/v1/executions/{execution_id}")]
+            return call.riders(replies[0])
 
         handled = await grid.handler.handle(
             DECIDER,
@@ -56,13 +61,10 @@ class Executions:
             command,
             call.cause(),
             new=True,
-            riders=lambda _state, events, version: call.riders(
-                reply_of(execution_detail.fold(execution_id, events, version))
-            ),
+            riders=riders,
         )
-        reply = reply_of(execution_detail.fold(execution_id, handled.events, handled.version))
-        reply.position = handled.position
-        return reply
+        replies[0].position = handled.position
+        return replies[0]
 
     async def listed(self, call: Call[ExecutionFilter, None]) -> Reply:
         keys = (executions.KEYS[call.page.sort], executions.KEYS["execution_id"])

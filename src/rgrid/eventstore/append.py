@@ -44,5 +44,16 @@ class Appended:
     recorded_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An append that is still to be decided, on what the stream holds after `after_version` once nobody else can
+    write: for a command whose rivals in other processes were faster too often. `decide` answers None when there is
+    nothing to append, and may raise."""
+
+    stream_id: str
+    after_version: int
+    decide: Callable[[Sequence[AnyRecorded]], Append | None]
+
+
 Inline = Callable[[asyncpg.Connection, Sequence[AnyRecorded]], Awaitable[None]]
 """Applies inline projections to the events of a batch, within its transaction."""

@@ -8,15 +8,16 @@ from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from rgrid.eventstore.append import Append, NewEvent, Rider
+from rgrid.eventstore.append import Append, Appended, Decision, NewEvent, Rider
 from rgrid.eventstore.store import PAGE_MAX, Store
 from rgrid.eventstore.writer import GroupWriter
 from rgrid.kernel.clock import Now
 from rgrid.kernel.decider import Decider
 from rgrid.kernel.errors import Conflict, RgridError, StaleVersion
-from rgrid.kernel.messages import Cause, Command, Event
+from rgrid.kernel.messages import AnyRecorded, Cause, Command, Event
 
-ATTEMPTS_MAX: Final = 50
+BEATEN_MAX: Final = 5
+"""So often rivals in other processes may be faster; then the command is decided under the append lock."""
 STATES_MAX: Final = 20_000
 
 C = TypeVar("C", bound=Command)
@@ -38,6 +39,45 @@ class Handled(Generic[S, E]):
 
 Riders = Callable[[S, Sequence[E], int], Sequence[Rider]]
 """(state after, events, version after) -> statements that commit with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked(Generic[C, S, E]):
+    """A command on its way: everything but the state it meets."""
+
+    decider: Decider[C, S, E]
+    stream_id: str
+    command: C
+    cause: Cause
+    expected_version: int | None
+    riders: Riders[S, E] | None
+    now: Now
+
+    def plan(self, state: S, version: int) -> "_Plan[S, E]":
+        """What would be appended on this state. Raises StaleVersion and what `decide` raises."""
+        if self.expected_version is not None and self.expected_version != version:
+            raise StaleVersion(f"The resource is at version {version}, not {self.expected_version}.")
+        events = self.decider.decide(self.command, state, self.now())
+        if not events:
+            return _Plan(state, (), version, None)
+        after = self.decider.fold(state, events)
+        last = version + len(events)
+        new = [NewEvent(self.stream_id, version + 1 + index, event) for index, event in enumerate(events)]
+        riders = self.riders(after, events, last) if self.riders else ()
+        return _Plan(after, events, last, Append(new, self.cause, riders))
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan(Generic[S, E]):
+    state: S
+    events: Sequence[E]
+    version: int
+    append: Append | None
+
+    def handled(self, appended: Appended | None) -> Handled[S, E]:
+        if appended is None:
+            return Handled(self.state, (), self.version, 0, None)
+        return Handled(self.state, self.events, self.version, appended.position, appended.recorded_at)
 
 
 class Handler:
@@ -63,68 +103,66 @@ class Handler:
         riders: Riders[S, E] | None = None,
     ) -> Handled[S, E]:
         """Decide `command` on its stream and append what follows. `new` says that the id was just made, so there is
-        nothing to read. Raises what `decide` raises, StaleVersion, Conflict (after ATTEMPTS_MAX), Unavailable."""
+        nothing to read. Raises what `decide` raises, StaleVersion, Conflict (of a rider), Unavailable."""
         stream_id = decider.stream_id(entity_id)
+        asked = _Asked(decider, stream_id, command, cause, expected_version, riders, self._now)
         lock = self._locks.get(stream_id)
         if lock is None:
             lock = self._locks[stream_id] = asyncio.Lock()
         async with lock:
-            for _ in range(ATTEMPTS_MAX):
-                try:
-                    return await self._once(decider, stream_id, command, cause, expected_version, new, riders)
-                except _Beaten:
-                    # Only what others have added is read; the rival's next command is as far as ours now.
-                    await self._load(decider, stream_id, fresh=True)
-                    new = False
-        raise Conflict("Too many others change it at the same time.")
+            for _ in range(BEATEN_MAX):
+                handled = await self._once(asked, new=new)
+                if handled is not None:
+                    return handled
+                new = False
+                # Only what others have added is read.
+                await self._load(decider, stream_id, fresh=True)
+            return await self._under_lock(asked)
 
     async def load(self, decider: Decider[C, S, E], entity_id: str) -> tuple[S, int]:
         """The state as the log has it now, and its version (0: no such stream)."""
         return await self._load(decider, decider.stream_id(entity_id), fresh=True)
 
-    async def _once(
-        self,
-        decider: Decider[C, S, E],
-        stream_id: str,
-        command: C,
-        cause: Cause,
-        expected_version: int | None,
-        new: bool,
-        riders: Riders[S, E] | None,
-    ) -> Handled[S, E]:
-        kept = stream_id in self._states
-        state, version = (decider.initial, 0) if new else await self._load(decider, stream_id, fresh=False)
+    async def _once(self, asked: _Asked[C, S, E], *, new: bool) -> Handled[S, E] | None:
+        """None when somebody else took the version."""
+        kept = asked.stream_id in self._states
+        state, version = (asked.decider.initial, 0) if new else await self._load(asked.decider, asked.stream_id)
+        plan: _Plan[S, E] | None = None
         try:
-            _check_version(expected_version, version)
-            events = decider.decide(command, state, self._now())
+            plan = asked.plan(state, version)
         except RgridError:
             if not kept:
                 raise
-            events = ()
-        if not events and kept:
-            # Nothing will be appended, so no version check protects this answer: ask the log.
-            state, version = await self._load(decider, stream_id, fresh=True)
-            _check_version(expected_version, version)
-            events = decider.decide(command, state, self._now())
-        if not events:
-            return Handled(state, (), version, 0, None)
-        after = decider.fold(state, events)
-        last = version + len(events)
-        append = Append(
-            [NewEvent(stream_id, version + 1 + index, event) for index, event in enumerate(events)],
-            cause,
-            riders(after, events, last) if riders else (),
-        )
+        if kept and (plan is None or plan.append is None):
+            # Nothing would be appended, so no version check protects this answer: ask the log.
+            state, version = await self._load(asked.decider, asked.stream_id, fresh=True)
+            plan = asked.plan(state, version)
+        assert plan is not None
+        if plan.append is None:
+            return plan.handled(None)
         try:
-            appended = await self._writer.append(append)
+            appended = await self._writer.append(plan.append)
         except Conflict as conflict:
             if conflict.code != Conflict.code:
                 raise
-            raise _Beaten from conflict
-        self._keep(stream_id, last, after)
-        return Handled(after, events, last, appended.position, appended.recorded_at)
+            return None
+        self._keep(asked.stream_id, plan.version, plan.state)
+        return plan.handled(appended)
 
-    async def _load(self, decider: Decider[C, S, E], stream_id: str, *, fresh: bool) -> tuple[S, int]:
+    async def _under_lock(self, asked: _Asked[C, S, E]) -> Handled[S, E]:
+        state, version = await self._load(asked.decider, asked.stream_id)
+        plans: list[_Plan[S, E]] = []
+
+        def decide(newer: Sequence[AnyRecorded]) -> Append | None:
+            met = asked.decider.fold(state, [recorded.event for recorded in newer])
+            plans[:] = [asked.plan(met, version + len(newer))]
+            return plans[0].append
+
+        appended = await self._writer.decide(Decision(asked.stream_id, version, decide))
+        self._keep(asked.stream_id, plans[0].version, plans[0].state)
+        return plans[0].handled(appended)
+
+    async def _load(self, decider: Decider[C, S, E], stream_id: str, *, fresh: bool = False) -> tuple[S, int]:
         version, state = self._states.get(stream_id, (0, decider.initial))
         if version and not fresh:
             return state, version
@@ -142,12 +180,3 @@ class Handler:
         self._states.move_to_end(stream_id)
         if len(self._states) > STATES_MAX:
             self._states.popitem(last=False)
-
-
-class _Beaten(Exception):
-    """The version was taken by somebody else."""
-
-
-def _check_version(expected: int | None, actual: int) -> None:
-    if expected is not None and expected != actual:
-        raise StaleVersion(f"The resource is at version {actual}, not {expected}.")

@@ -1,6 +1,11 @@
 """The wake-up after a commit: an in-process event, fed by NOTIFY for commits of other processes."""
 
 import asyncio
+from collections.abc import Callable, Sequence
+
+from rgrid.kernel.messages import AnyRecorded
+
+Listener = Callable[[Sequence[AnyRecorded]], None]
 
 
 class Signal:
@@ -10,9 +15,13 @@ class Signal:
         self.position = 0
         self._changed = asyncio.Condition()
         self.looks = 0
+        self.listeners: list[Listener] = []
+        """Get what this process commits, in order of position, so that nobody here has to read it back."""
 
-    async def advance(self, position: int) -> None:
-        """A commit of this process reached `position`."""
+    async def advance(self, position: int, recorded: Sequence[AnyRecorded] = ()) -> None:
+        """A commit reached `position`; `recorded` are its events when it was one of this process."""
+        for listener in self.listeners if recorded else ():
+            listener(recorded)
         async with self._changed:
             self.position = max(self.position, position)
             self._changed.notify_all()

@@ -11,7 +11,13 @@ from rgrid.eventstore.signal import Signal
 from rgrid.kernel.messages import AnyRecorded
 
 PAGE_MAX: Final = 20_000
-_COLUMNS = "originator_id, originator_version, topic, state, notification_id, recorded_at, cause"
+_COLUMNS: Final = "originator_id, originator_version, topic, state, notification_id, recorded_at, cause"
+STREAM: Final = (
+    f"select {_COLUMNS} from rgrid.stored_events"  # noqa: S608 -- a constant
+    " where originator_id = $1 and originator_version > $2 and ($4::bigint is null or notification_id <= $4)"
+    " order by originator_version limit $3"
+)
+"""One stream: its id, after which version, how many (null: all), up to which position (null: the head)."""
 
 
 class Store:
@@ -27,15 +33,7 @@ class Store:
         self, stream_id: str, after_version: int = 0, limit: int = PAGE_MAX, to_position: int | None = None
     ) -> list[AnyRecorded]:
         """The events of one stream in version order, `[]` when there is no such stream."""
-        rows = await self._pool.fetch(
-            f"select {_COLUMNS} from rgrid.stored_events"  # noqa: S608 -- a constant
-            " where originator_id = $1 and originator_version > $2 and ($4::bigint is null or notification_id <= $4)"
-            " order by originator_version limit $3",
-            stream_id,
-            after_version,
-            limit,
-            to_position,
-        )
+        rows = await self._pool.fetch(STREAM, stream_id, after_version, limit, to_position)
         return [self.codec.recorded(row) for row in rows]
 
     async def read_log(

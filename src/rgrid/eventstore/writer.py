@@ -12,10 +12,11 @@ from typing import Any, Final
 
 import asyncpg
 
-from rgrid.eventstore.append import Append, Appended, Inline
+from rgrid.eventstore.append import Append, Appended, Decision, Inline
 from rgrid.eventstore.codec import Codec, decode_cause, encode_cause
 from rgrid.eventstore.signal import Signal
-from rgrid.kernel.errors import Conflict, Unavailable
+from rgrid.eventstore.store import STREAM
+from rgrid.kernel.errors import Conflict, RgridError, Unavailable
 from rgrid.kernel.messages import AnyRecorded, Recorded
 
 log = logging.getLogger(__name__)
@@ -27,14 +28,16 @@ RECONNECT_WAIT_S: Final = 0.25
 
 _LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError,
          asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.InternalClientError, OSError)  # fmt: skip
+_LOCK = "select pg_advisory_xact_lock(824177293)"
 _APPEND = "select head, stamped_at, losers from rgrid.append_events($1, $2, $3, $4, $5, $6)"
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    append: Append
-    done: asyncio.Future[Appended]
+    append: Append | None
+    done: asyncio.Future[Appended | None]
     states: list[tuple[str, bytes]] = field(default_factory=list)
+    decision: Decision | None = None
 
 
 class GroupWriter:
@@ -74,14 +77,25 @@ class GroupWriter:
             self._connection = None
 
     async def append(self, append: Append) -> Appended:
+        waiting = _Waiting(append, asyncio.get_running_loop().create_future(), self._states(append))
+        appended = await self._queued(waiting)
+        assert appended is not None
+        return appended
+
+    async def decide(self, decision: Decision) -> Appended | None:
+        """Decides and appends while nobody else can append; None when there was nothing to append."""
+        return await self._queued(_Waiting(None, asyncio.get_running_loop().create_future(), decision=decision))
+
+    def _states(self, append: Append) -> list[tuple[str, bytes]]:
         assert append.events, "an append without events"
+        encode, topic = self._codec.encode, self._codec.topic
+        return [(topic(new.event), encode(new.event)) for new in append.events]
+
+    async def _queued(self, waiting: _Waiting) -> Appended | None:
         if self._task is None:
             raise Unavailable("The service is shutting down.")
         if len(self._queue) >= QUEUE_MAX:
             raise Unavailable("Too many writes are waiting.", code="write_queue_full")
-        encode, topic = self._codec.encode, self._codec.topic
-        waiting = _Waiting(append, asyncio.get_running_loop().create_future())
-        waiting.states = [(topic(new.event), encode(new.event)) for new in append.events]
         self._queue.append(waiting)
         self._wake.set()
         return await waiting.done
@@ -96,13 +110,15 @@ class GroupWriter:
                 return
 
     def _take(self) -> list[_Waiting]:
-        """The next batch: in order, at least one append, then as many as fit the bound."""
+        """The next batch: in order, at least one append, then as many as fit the bound. A decision goes alone."""
         size = count = 0
         for waiting in self._queue:
             size += len(waiting.states)
-            if count and size > BATCH_EVENTS_MAX:
+            if count and (size > BATCH_EVENTS_MAX or waiting.decision is not None):
                 break
             count += 1
+            if waiting.decision is not None:
+                break
         batch, self._queue = self._queue[:count], self._queue[count:]
         return batch
 
@@ -113,6 +129,10 @@ class GroupWriter:
                     self._connection = await self._connect()
                     batch = await self._settle_ambiguous(batch)
                 await self._commit(batch)
+                return
+            except RgridError as refused:
+                # Only a decision refuses, and a decision goes alone.
+                _fail(batch[0], refused)
                 return
             except _LOST as lost:
                 # The commit may have happened: `_settle_ambiguous` finds out on the next connection.
@@ -143,6 +163,9 @@ class GroupWriter:
         assert self._connection is not None
         open_appends: list[_Waiting] = []
         for waiting in batch:
+            if waiting.append is None:
+                open_appends.append(waiting)
+                continue
             first, last = waiting.append.events[0], waiting.append.events[-1]
             row = await self._connection.fetchrow(
                 "select f.cause, l.notification_id, l.recorded_at from rgrid.stored_events f, rgrid.stored_events l"
@@ -162,12 +185,16 @@ class GroupWriter:
         connection = self._connection
         assert connection is not None
         async with connection.transaction():
+            if batch[0].decision is not None and not await self._decided(connection, batch[0], batch[0].decision):
+                batch[0].done.set_result(None)
+                return
             row = await connection.fetchrow(_APPEND, *_columns(batch))
             assert row is not None
             head, stamped_at, beaten = row["head"], row["stamped_at"], frozenset(row["losers"])
             kept = [waiting for index, waiting in enumerate(batch) if index not in beaten]
             done, recorded = self._placed(kept, head, stamped_at)
             for waiting, appended in done:
+                assert waiting.append is not None
                 for rider in waiting.append.riders:
                     place = (appended.position,) if rider.takes_position else ()
                     await connection.execute(rider.sql, *rider.args, *place)
@@ -177,7 +204,15 @@ class GroupWriter:
         self.events += len(recorded)
         for index in beaten:
             _fail(batch[index], Conflict("Somebody else changed it at the same time."))
-        await self._done(done)
+        await self._done(done, recorded)
+
+    async def _decided(self, connection: asyncpg.Connection, waiting: _Waiting, decision: Decision) -> bool:
+        """Decides under the append lock; whether there is anything to append."""
+        await connection.execute(_LOCK)
+        rows = await connection.fetch(STREAM, decision.stream_id, decision.after_version, None, None)
+        waiting.append = decision.decide([self._codec.recorded(row) for row in rows])
+        waiting.states = [] if waiting.append is None else self._states(waiting.append)
+        return waiting.append is not None
 
     def _placed(
         self, kept: Sequence[_Waiting], head: int, stamped_at: datetime
@@ -185,6 +220,7 @@ class GroupWriter:
         done, recorded = [], []
         position = head
         for waiting in kept:
+            assert waiting.append is not None
             for new, (topic, _) in zip(waiting.append.events, waiting.states, strict=True):
                 position += 1
                 recorded.append(
@@ -194,13 +230,13 @@ class GroupWriter:
             done.append((waiting, Appended(position, stamped_at)))
         return done, recorded
 
-    async def _done(self, done: Sequence[tuple[_Waiting, Appended]]) -> None:
+    async def _done(self, done: Sequence[tuple[_Waiting, Appended]], recorded: Sequence[AnyRecorded] = ()) -> None:
         if not done:
             return
         for waiting, appended in done:
             if not waiting.done.done():
                 waiting.done.set_result(appended)
-        await self._committed.advance(max(appended.position for _, appended in done))
+        await self._committed.advance(max(appended.position for _, appended in done), recorded)
 
 
 def _columns(batch: Sequence[_Waiting]) -> tuple[list[Any], ...]:
@@ -211,6 +247,7 @@ def _columns(batch: Sequence[_Waiting]) -> tuple[list[Any], ...]:
     states: list[bytes] = []
     causes: list[bytes] = []
     for index, waiting in enumerate(batch):
+        assert waiting.append is not None
         cause = encode_cause(waiting.append.cause)
         for new, (topic, state) in zip(waiting.append.events, waiting.states, strict=True):
             commands.append(index)
