@@ -1,5 +1,6 @@
 """A copy of a warm interpreter is, to the script, a fresh one."""
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -165,19 +166,21 @@ def test_the_time_zone_of_a_script_is_its_own(warm_boxes: Boxes) -> None:
     assert (ran.out, ran.ended.metadata["start"]) == ("EST 19\n", "warm")
 
 
+def warm_host() -> psutil.Process:
+    """The warm Python itself: bubblewrap is its parent, its copies have it as theirs."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            parent = process.parent()
+            if parent and parent.name() == "bwrap" and "python3.11/bin" in " ".join(process.cmdline()[:1]):
+                return process
+    raise AssertionError("there is no warm host")
+
+
 def test_the_death_of_a_warm_host_ends_its_scripts_and_the_next_gets_a_new_one(warm_boxes: Boxes) -> None:
     async def ended_by_its_host() -> Ran:
         under = await warm_boxes.begin("print('up', flush=True)\nimport time\ntime.sleep(60)")
         await printed(under, b"up")
-        hosts = [
-            p
-            for p in psutil.Process().children(recursive=True)
-            if any("python3.11/bin" in arg for arg in p.cmdline()) and any("box_host" in arg for arg in p.cmdline())
-        ]
-        assert hosts
-        for process in hosts:
-            if process.name() != "bwrap":
-                process.send_signal(signal.SIGKILL)
+        warm_host().send_signal(signal.SIGKILL)
         return Ran(ended=await under.run.wait(), chunks=under.chunks, work=under.work)
 
     ran = warm_boxes.do(ended_by_its_host())

@@ -14,6 +14,7 @@ FRESH = frozenset(sys.modules)  # what an interpreter has before its script: a w
 
 import _socket  # noqa: E402
 import errno  # noqa: E402
+import gc  # noqa: E402
 import marshal  # noqa: E402
 import os  # noqa: E402
 import select  # noqa: E402
@@ -313,6 +314,10 @@ def main() -> "dict[str, Any] | None":
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) or libc.prctl(PR_SET_PDEATHSIG, _signal.SIGKILL, 0, 0, 0):
         raise OSError(errno.EPERM, "prctl")
     os.umask(0o022)
+    # What exists now is of no interest to a copy's collector, which would otherwise write to every page that holds it
+    # and so get a copy of each.
+    gc.collect()
+    gc.freeze()
     try:
         Host(Channel(_socket.socket(fileno=int(sys.argv[1]))), sys.argv[2]).run()
     except Forked as forked:

@@ -5,7 +5,9 @@ reaps, the third one becomes the script. Runs alone inside the outer box, like `
 """
 # ruff: noqa: PTH102, PTH103, PTH120, PTH211 (a fresh interpreter has not imported pathlib)
 
+import _socket
 import ctypes
+import fcntl
 import os
 import resource
 import select
@@ -191,9 +193,6 @@ def touch(path: str) -> None:
 
 def loopback_up() -> None:
     """The box has a network of its own with nothing in it but itself."""
-    import _socket
-    import fcntl
-
     sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
     request = fcntl.ioctl(sock.fileno(), SIOCGIFFLAGS, b"lo".ljust(40, b"\0"))
     flags = int.from_bytes(request[16:18], sys.byteorder) | IFF_UP
@@ -228,12 +227,11 @@ def become_script(payload: "dict[str, Any]", stdio: "list[int]", starting: int) 
 
 def forget_the_host(fresh: "frozenset[str]", payload: "dict[str, Any]") -> "dict[str, Any]":
     """Make this interpreter look as if it had just been started with the script: modules, paths, arguments. Returns
-    the namespace of its `__main__`."""
-    import builtins
-    import time
-    from importlib.machinery import SourceFileLoader
-
-    time.tzset()
+    the namespace of its `__main__`. Imports nothing: an import here would be found among the script's modules."""
+    if "TZ" in payload["env"]:
+        sys.modules["time"].tzset()
+    loader = sys.modules["_frozen_importlib_external"].SourceFileLoader
+    builtins = sys.modules["builtins"]
     for name in [name for name in sys.modules if name not in fresh]:
         del sys.modules[name]
     script: str = payload["script"]
@@ -245,7 +243,7 @@ def forget_the_host(fresh: "frozenset[str]", payload: "dict[str, Any]") -> "dict
     main = type(sys)("__main__")
     main.__dict__.update(
         __file__=script,
-        __loader__=SourceFileLoader("__main__", script),
+        __loader__=loader("__main__", script),
         __builtins__=builtins,
         __annotations__={},
         __cached__=None,
