@@ -94,3 +94,18 @@ def test_a_kept_service_can_be_used_and_stopped(folder: Path) -> None:
             break
         time.sleep(0.05)
     assert processes_of(folder) == []
+
+
+def test_one_that_is_ended_early_leaves_nothing_behind_either(folder: Path) -> None:
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": SOURCES, "TMPDIR": str(folder)}
+    early = subprocess.Popen(
+        [sys.executable, "-m", "rgrid", "demo"], env=environment, cwd=folder, stderr=subprocess.PIPE, text=True
+    )
+    assert early.stderr is not None
+    with early.stderr:
+        for line in early.stderr:
+            if line.startswith("Sending"):
+                early.terminate()
+        assert early.wait(DEMO_TIMEOUT_S) == 130
+    assert processes_of(folder) == []
+    assert list(folder.iterdir()) == []

@@ -99,7 +99,7 @@ def runtimes(args: argparse.Namespace, console: Console) -> int:
                 runtime.language,
                 runtime.version,
             )
-            for runtime in msgspec.convert(found.rows, list[Runtime])
+            for runtime in sorted(msgspec.convert(found.rows, list[Runtime]), key=lambda each: not each.available)
         ],
     )
     return 0

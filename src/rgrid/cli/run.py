@@ -12,7 +12,7 @@ from rgrid import settings
 from rgrid.cli import arguments
 from rgrid.cli.connection import connect
 from rgrid.cli.inputs import Mapped, map_arguments, read_script, runtime_for
-from rgrid.cli.output import Bar, Console, Usage, duration, size
+from rgrid.cli.output import Bar, Console, Usage, duration, plain, size
 from rgrid.client.answers import Artifact, Ended, Execution, LogLine
 from rgrid.client.grid import Client, Submission
 from rgrid.client.problems import GridError
@@ -184,13 +184,14 @@ def explain(execution: Execution, console: Console, *, with_stderr: bool) -> Non
     ran = f" after {duration(execution.duration_ms)}" if execution.duration_ms is not None else ""
     status = console.paint(execution.status, "red", sys.stderr)
     console.note(f"{execution.execution_id} {status}{reason}{code}{ran}")
-    if execution.execution_error:
-        console.note(f"  {execution.execution_error}")
+    # That the script ended with its exit code was said just now.
+    if execution.execution_error and execution.failure_reason != "exit_code":
+        console.note(f"  {plain(execution.execution_error)}")
     if execution.hint:
-        console.note(f"  Hint: {execution.hint}")
+        console.note(f"  Hint: {plain(execution.hint)}")
     if with_stderr and execution.stderr:
         for line in execution.stderr.splitlines()[-STDERR_LINES_MAX:]:
-            console.note(f"  | {line}")
+            console.note(f"  | {plain(line)}")
     console.note(f"  Next: rgrid status {execution.execution_id}")
 
 

@@ -1,6 +1,7 @@
 """`rgrid demo`: starts a service, runs a batch on real data, brings the results here, leaves nothing running."""
 
 import argparse
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,8 @@ def add_demo(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) 
 
 
 def demo(args: argparse.Namespace, console: Console) -> int:
+    # Also whoever is asked to end leaves nothing running.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     items = plan()
     folder = args.output_dir or _fresh_folder()
     console.note("Starting a service of its own …")

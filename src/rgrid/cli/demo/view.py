@@ -60,7 +60,7 @@ def watching(console: Console, names: Sequence[str]) -> Iterator[View]:
         return table
 
     screen = Screen(file=sys.stderr)
-    with Live(drawn({}), console=screen, refresh_per_second=REFRESHES_PER_SECOND) as live:
+    with Live(drawn({}), console=screen, refresh_per_second=REFRESHES_PER_SECOND, transient=True) as live:
 
         class Screenful:
             def show(self, rows: Mapping[str, ExecutionRow]) -> None:
