@@ -14,7 +14,7 @@ PAGES = sorted([TREE / "README.md", *(TREE / "docs").rglob("*.md")])
 def test_the_ci_runs_the_second_command_of_the_readme_to_the_letter() -> None:
     commands = re.findall(r"^sh \.ci/setup.*$", (TREE / "README.md").read_text(), re.MULTILINE)
     assert commands == ["sh .ci/setup && .venv/bin/rgrid demo", "sh .ci/setup dev && .venv/bin/python -m pytest"]
-    assert (TREE / ".ci/run").read_text().splitlines()[-1] == commands[1]
+    assert commands[1] in (TREE / ".ci/run").read_text().splitlines()
 
 
 def test_the_operating_page_lists_every_setting_and_no_other() -> None:
