@@ -16,7 +16,7 @@ from rgrid.kernel.clock import now
 from rgrid.kernel.errors import Conflict, Forbidden, Invalid, Malformed, Rejected
 from rgrid.web.decoding import check_moment
 from rgrid.web.operation import Call, Operation, Reply
-from rgrid.web.pages import Page, PageRequest, page_of
+from rgrid.web.pages import Page, PageRequest, number_of, page_of
 
 LAST_LINES: Final = timedelta(seconds=10)
 """How long after an execution's end the lines that its last attempt had still to say are taken."""
@@ -82,7 +82,7 @@ class Logs:
             return await self._tail(execution_id, query, query.tail, call.page)
         after = query.after
         if call.page.after is not None:
-            after = _last_seen(call.page.after)
+            after = number_of(call.page.after)
         if query.format == "text":
             return _as_text(await logs.text(pool, execution_id, after, query.stream, query.attempt))
         total = await logs.total(pool, execution_id, query.after, query.stream, query.attempt)
@@ -205,12 +205,6 @@ def _held_at_the_end(detail: Detail, claim: LeaseClaim) -> bool:
 
 def _as_text(text: str) -> Reply:
     return Reply(200, text.encode(), media_type="text/plain; charset=utf-8")
-
-
-def _last_seen(after: tuple[object, ...]) -> int:
-    if len(after) == 1 and isinstance(after[0], int):
-        return after[0]
-    raise Invalid("The cursor is broken.", code="invalid_cursor")
 
 
 def operations(grid: Grid) -> list[Operation]:

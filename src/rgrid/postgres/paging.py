@@ -1,7 +1,7 @@
 """Pages of rows: filters, an order that ends in a unique key, by offset or after a known row, exact totals."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -118,10 +118,10 @@ def _bound(value: Value, key: Key) -> Any:
         case "moment" if isinstance(value, str):
             try:
                 moment = datetime.fromisoformat(value)
-            except ValueError:
+                if moment.tzinfo is not None:
+                    return moment.astimezone(UTC)
+            except (ValueError, OverflowError):
                 raise _broken() from None
-            if moment.tzinfo is not None:
-                return moment
     raise _broken()
 
 

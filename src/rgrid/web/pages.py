@@ -5,7 +5,7 @@ import binascii
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
@@ -115,13 +115,17 @@ def page_of(
 
 def slice_page(items: Sequence[T], request: PageRequest) -> Page[T]:
     """The wanted page of a short list that is held in memory."""
-    start = request.offset
-    if request.after is not None:
-        if len(request.after) != 1 or not isinstance(request.after[0], int):
-            raise _invalid("The cursor is broken.")
-        start = request.after[0]
+    start = request.offset if request.after is None else number_of(request.after)
     rows = [(index, one) for index, one in enumerate(items)][start : start + request.limit + 1]
     return page_of(rows, len(items), request, lambda row: row[1], lambda row: (row[0] + 1,))
+
+
+def number_of(after: Sequence[Value]) -> int:
+    """What the cursor of a list ordered by one whole number holds. Raises Invalid for a forged one."""
+    (number,) = after if len(after) == 1 else (None,)
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**63:
+        raise _invalid("The cursor is broken.")
+    return number
 
 
 def cursor_after(request: PageRequest, keys: Sequence[Any]) -> str:
@@ -182,10 +186,10 @@ def _bound(value: Value, key: Key) -> Any:
         case "moment" if isinstance(value, str):
             try:
                 moment = datetime.fromisoformat(value)
-            except ValueError:
+                if moment.tzinfo is not None:
+                    return moment.astimezone(UTC)
+            except (ValueError, OverflowError):
                 raise _invalid("The cursor is broken.") from None
-            if moment.tzinfo is not None:
-                return moment
     raise _invalid("The cursor is broken.")
 
 
