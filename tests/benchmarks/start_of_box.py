@@ -95,7 +95,7 @@ async def measure() -> dict[str, object]:
         engines[name] = Bench(await LocalEngine.open(jobs / name, warm=name == "warm"), jobs / name)
     found = interpreters.resolve("python", engines["cold"].engine.interpreters)
     assert found is not None
-    clean = interpreters.program(found, jobs / "cold" / ".box", False)
+    clean = interpreters.program(found, engines["cold"].engine.folder, False)
     first: dict[str, list[float]] = {"bare": [], "cold": [], "warm": []}
     over: dict[str, list[float]] = {"cold": [], "warm": []}
     rate: dict[str, list[float]] = {"xargs, as installed": [], "xargs, clean": [], "cold": [], "warm": []}

@@ -115,7 +115,7 @@ def test_a_script_that_ignores_sigterm_is_killed_at_its_time_limit(boxes: Boxes)
 def test_cancel_lets_a_script_clean_up(boxes: Boxes) -> None:
     async def cancelled() -> Ran:
         under = await boxes.begin(GENTLE)
-        await printed(under, b"ready")
+        await printed(under, b"ready\n")
         under.run.cancel()
         return Ran(ended=await under.run.wait(), chunks=under.chunks, work=under.work)
 
@@ -127,7 +127,7 @@ def test_cancel_lets_a_script_clean_up(boxes: Boxes) -> None:
 def test_cancel_kills_a_script_that_ignores_it(boxes: Boxes) -> None:
     async def cancelled() -> Ran:
         under = await boxes.begin(STUBBORN)
-        await printed(under, b"ready")
+        await printed(under, b"ready\n")
         under.run.cancel()
         return Ran(ended=await under.run.wait(), chunks=under.chunks, work=under.work)
 

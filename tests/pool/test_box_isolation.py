@@ -119,7 +119,7 @@ time.sleep(1)
         under = []
         for _ in range(2):
             under.append(await boxes.begin(script))
-            await printed(under[-1], b"ready")
+            await printed(under[-1], b"ready\n")
         return [Ran(ended=await one.run.wait(), chunks=one.chunks, work=one.work) for one in under]
 
     first, second = (ran.out.splitlines() for ran in boxes.do(both()))

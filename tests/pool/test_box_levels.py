@@ -108,12 +108,29 @@ def test_a_plain_process_ends_at_its_time_limit_with_all_its_children(processes:
 def test_a_plain_process_can_clean_up_when_cancelled(processes: Boxes) -> None:
     async def cancelled() -> Ran:
         under = await processes.begin(GENTLE)
-        await printed(under, b"ready")
+        await printed(under, b"ready\n")
         under.run.cancel()
         return Ran(ended=await under.run.wait(), chunks=under.chunks, work=under.work)
 
     ran = processes.do(cancelled())
     assert (ran.ended.why, ran.ended.exit_code, ran.out) == ("cancelled", 3, "ready\nbye\n")
+
+
+def test_two_engines_share_a_folder_of_jobs_and_the_next_sweeps_after_the_dead(jobs: Path) -> None:
+    dead = jobs / ".box-dead"
+    dead.mkdir()
+
+    async def two() -> None:
+        first = await LocalEngine.open(jobs, warm=False)
+        second = await LocalEngine.open(jobs, warm=False)
+        assert first.folder.is_dir() and second.folder.is_dir()
+        assert not dead.exists()
+        await first.close()
+        assert not first.folder.exists() and second.folder.is_dir()
+        await second.close()
+
+    asyncio.run(two())
+    assert list(jobs.iterdir()) == []
 
 
 UNPRIVILEGED = """

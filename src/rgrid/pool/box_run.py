@@ -190,8 +190,8 @@ class Run:
         self._drain()
         group = self.place.group if self.place is not None else None
         over = self._judge(end, monotonic_ms() - self._started_ms, group.memory_peak_bytes() if group else None)
-        if group is not None:
-            group.remove()
+        if group is not None and not group.remove(tries_max=1):
+            await asyncio.to_thread(group.remove)
         self._done(self)
         self._over.set_result(over)
 

@@ -31,7 +31,9 @@ class Group(Protocol):
 
     def oom_kills(self) -> int: ...
 
-    def remove(self) -> None: ...
+    def remove(self, *, tries_max: int = ...) -> bool:
+        """False when the kernel still holds it; several tries block for a moment."""
+        ...
 
 
 class Groups(Protocol):
@@ -69,19 +71,21 @@ def _write(path: Path, value: str) -> None:
         os.close(fd)
 
 
-def _rmdir(path: Path) -> None:
+def _rmdir(path: Path, tries_max: int) -> bool:
     """The kernel may hold a group for a moment after its last process is gone."""
-    for _ in range(_REMOVE_TRIES_MAX):
+    for left in reversed(range(tries_max)):
         try:
             path.rmdir()
         except FileNotFoundError:
-            return
+            return True
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-            time.sleep(_REMOVE_PAUSE_S)
+            if left:
+                time.sleep(_REMOVE_PAUSE_S)
         else:
-            return
+            return True
+    return False
 
 
 def _sweep(parent: Path) -> None:
@@ -161,9 +165,9 @@ class _GroupV1:
     def oom_kills(self) -> int:
         return _field(self._folders["memory"] / "memory.oom_control", "oom_kill")
 
-    def remove(self) -> None:
-        for folder in self._folders.values():
-            _rmdir(folder)
+    def remove(self, *, tries_max: int = _REMOVE_TRIES_MAX) -> bool:
+        gone = [_rmdir(folder, tries_max) for folder in self._folders.values()]
+        return all(gone)
 
 
 class _GroupsV1:
@@ -218,8 +222,8 @@ class _GroupV2:
     def oom_kills(self) -> int:
         return _field(self._folder / "memory.events", "oom_kill")
 
-    def remove(self) -> None:
-        _rmdir(self._folder)
+    def remove(self, *, tries_max: int = _REMOVE_TRIES_MAX) -> bool:
+        return _rmdir(self._folder, tries_max)
 
 
 class _GroupsV2:
@@ -264,7 +268,7 @@ class _GroupsV2:
             _write(folder / "pids.max", str(PROCESSES_MAX))
             _write(folder / "cpu.max", f"{_quota_us(cpu)} {_PERIOD_US}")
         except OSError:
-            _rmdir(folder)
+            _try_rmdir(folder)
             raise
         return _GroupV2(folder)
 

@@ -38,6 +38,8 @@ _ETC_TEXTS: Final = {
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
     "hosts": "127.0.0.1 localhost rgrid\n::1 localhost\n",
 }
+# What the host of the boxes needs of root's powers: to become the user of a run, and to signal it.
+_ROOT_KEEPS: Final = ("CAP_SETUID", "CAP_SETGID", "CAP_KILL")
 _PROC_FILES: Final = ("cpuinfo", "filesystems", "loadavg", "meminfo", "stat", "uptime", "version", "vmstat")
 
 
@@ -149,7 +151,9 @@ def outer_options(
     /proc stays the machine's: a fresh one may only be mounted in a namespace where a whole one is there already.
     """
     options = ["--die-with-parent", "--new-session", "--unshare-ipc", "--unshare-uts", "--clearenv"]
-    if not root:
+    if root:
+        options += ["--cap-drop", "ALL", *(part for name in _ROOT_KEEPS for part in ("--cap-add", name))]
+    else:
         options += ["--unshare-user", "--uid", "0", "--gid", "0", "--cap-add", "ALL"]
     options += [*_show_programs(), "--bind", "/proc", "/proc", "--dev", "/dev"]
     options += ["--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108

@@ -7,11 +7,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from rgrid.kernel.errors import Invalid, Unavailable
 from rgrid.pool import cgroups, interpreters, sandbox
 from rgrid.pool.box_client import BoxClient, HostGone
+from rgrid.pool.box_folder import BoxFolder
 from rgrid.pool.box_run import Place, Plan, Run, within
 from rgrid.pool.engines.engine import Job, OutputSink
 from rgrid.pool.interpreters import Interpreter
@@ -38,7 +37,8 @@ class LocalEngine:
         self.interpreters = found
         self.groups = groups
         self._users = Users()
-        self._folder = jobs / ".box"
+        self._own = BoxFolder(jobs)
+        self.folder = self._own.path
         self._bubblewrap = sandbox.find_bubblewrap()
         self._host: BoxClient | None = None
         self._opening = asyncio.Lock()
@@ -67,11 +67,11 @@ class LocalEngine:
         raise Unavailable(f"no sandbox of level {minimum} can be made here: {'; '.join(engine.why_not)}")
 
     def _prepare(self) -> None:
-        sandbox.write_etc(self._folder)
+        sandbox.write_etc(self.folder)
         for one in self.interpreters:
             if one.family == "python":
-                interpreters.make_clean(one, self._folder)
-        for folder in (self.jobs, self._folder):
+                interpreters.make_clean(one, self.folder)
+        for folder in (self.jobs, self.folder):
             folder.chmod(folder.stat().st_mode & 0o7777 | 0o011)
 
     async def _warm_up(self) -> None:
@@ -87,8 +87,8 @@ class LocalEngine:
         self.level = level
         if level == "rlimits" and self.runner_kind != "process":
             await self._without_boxes()
-        work = self._folder / "probe" / "work"
-        script = self._folder / "probe" / "script"
+        work = self.folder / "probe" / "work"
+        script = self.folder / "probe" / "script"
         work.mkdir(parents=True, exist_ok=True)
         script.unlink(missing_ok=True)
         script.write_text("import os\nos.close(0)\n" if only_warm else "cd . && : > probed && rm probed\n")
@@ -145,10 +145,12 @@ class LocalEngine:
         work, script = within(job.work_dir, self.jobs), within(job.script_path, self.jobs)
         hand_over(work, script, self.jobs, uid)
         if job.network:
-            sandbox.write_network(self._folder)
+            sandbox.write_network(self.folder)
         if self.groups is None:
             return Place(uid=uid, group=None)
-        return Place(uid=uid, group=self.groups.make(job.job_id, memory_mb=job.memory_mb, cpu=job.cpu))
+        return Place(
+            uid=uid, group=self.groups.make(job.job_id.replace("/", "_"), memory_mb=job.memory_mb, cpu=job.cpu)
+        )
 
     async def _copied(self, job: Job, interpreter: Interpreter, place: Place) -> Plan:
         """A copy of a warm interpreter, or a cold start where none can be had."""
@@ -163,7 +165,7 @@ class LocalEngine:
     async def _cold(self, job: Job, interpreter: Interpreter, place: Place) -> Plan:
         boxed = self.level != "rlimits"
         box = self._box(job, interpreter)
-        argv = [interpreters.program(interpreter, self._folder, boxed), *job.args]
+        argv = [interpreters.program(interpreter, self.folder, boxed), *job.args]
         argv.insert(1, box.script_inside if boxed else str(job.script_path))
         payload: dict[str, Any] = {"uid": place.uid, "limits": self._limits(job, interpreter, place, False)}
         if not boxed:
@@ -175,10 +177,10 @@ class LocalEngine:
         return Plan(host=await self._cold_host(), kind="box", payload=payload)
 
     def _box(self, job: Job, interpreter: Interpreter) -> sandbox.Box:
-        program = interpreters.program(interpreter, self._folder, self.level != "rlimits")
+        program = interpreters.program(interpreter, self.folder, self.level != "rlimits")
         return sandbox.Box(
             work_dir=within(job.work_dir, self.jobs), script=within(job.script_path, self.jobs),
-            box_folder=self._folder, binds=interpreters.binds(interpreter, self._folder), network=job.network,
+            box_folder=self.folder, binds=interpreters.binds(interpreter, self.folder), network=job.network,
             env={**_ENV, **interpreters.environment(interpreter, program), **job.env},
         )  # fmt: skip
 
@@ -207,7 +209,7 @@ class LocalEngine:
 
     def _warm_command(self, interpreter: Interpreter) -> list[str]:
         """Started as a script's own interpreter would be, so that its flags and paths are the same."""
-        program = interpreters.program(interpreter, self._folder, True)
+        program = interpreters.program(interpreter, self.folder, True)
         env = {**_ENV, **interpreters.environment(interpreter, program)}
         return self._in_outer_box([program], [], env)
 
@@ -216,8 +218,8 @@ class LocalEngine:
             raise HostGone("bubblewrap is not installed")
         shown = dict.fromkeys(binds)
         for one in self.interpreters:
-            shown.update(dict.fromkeys(interpreters.binds(one, self._folder)))
-        options = sandbox.outer_options(self._bubblewrap, list(shown), self._folder, self.jobs, os.geteuid() == 0)
+            shown.update(dict.fromkeys(interpreters.binds(one, self.folder)))
+        options = sandbox.outer_options(self._bubblewrap, list(shown), self.folder, self.jobs, os.geteuid() == 0)
         for name, value in env.items():
             options += ["--setenv", name, value]
         host = f"{sandbox.INSIDE}/host/box_host.py"
@@ -240,14 +242,4 @@ class LocalEngine:
             await self._host.close()
         if self.groups is not None:
             self.groups.close()
-
-
-def describe(engine: LocalEngine) -> dict[str, Any]:
-    """For `rgrid doctor`: what was reached here, and why not more."""
-    return {
-        "runner_kind": engine.runner_kind,
-        "level": engine.level,
-        "why_not": engine.why_not,
-        "warm": engine.warm is not None,
-        "interpreters": [msgspec.to_builtins(one) for one in engine.interpreters],
-    }
+        await asyncio.to_thread(self._own.remove)
