@@ -22,6 +22,7 @@ GONE: Final[tuple[type[Exception], ...]] = (
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what a connection raises whose server was killed in the middle of an answer
 )
 
 
