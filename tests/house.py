@@ -84,6 +84,17 @@ def environment_outside_settings(tree: Path) -> list[str]:
     return found
 
 
+def settings_nobody_reads(tree: Path) -> list[str]:
+    """Every setting has an effect: some module other than `settings.py` reads it."""
+    settings = tree / "src/rgrid/settings.py"
+    others = (node for path in product(tree) if path != settings for node in nodes(path))
+    read = {node.attr for node in others if isinstance(node, ast.Attribute)}
+    classes = (node for node in nodes(settings) if isinstance(node, ast.ClassDef) and node.name == "Settings")
+    fields = (node.target for each in classes for node in each.body if isinstance(node, ast.AnnAssign))
+    names = (field.id for field in fields if isinstance(field, ast.Name) and field.id != "origins")
+    return [f"nobody reads the setting {setting}" for setting in names if setting not in read]
+
+
 def own_clock(tree: Path) -> list[str]:
     """Only the kernel's clock asks what time it is, and only its ids are random."""
     found = []
@@ -263,6 +274,7 @@ def mocks(tree: Path) -> list[str]:
 
 RULES: Final[tuple[Callable[[Path], list[str]], ...]] = (
     environment_outside_settings,
+    settings_nobody_reads,
     own_clock,
     caught_exceptions,
     long_files,

@@ -38,6 +38,7 @@ FORBIDDEN_IMPORTS = [
 # For each rule of house.py a file and the text that, put in it, must break that rule.
 BROKEN_RULES: dict[Callable[[Path], list[str]], tuple[str, str]] = {
     house.environment_outside_settings: ("src/rgrid/cli/planted.py", "from os import environ\n"),
+    house.settings_nobody_reads: ("src/rgrid/settings.py", "class Settings:\n    planted_s: int\n"),
     house.own_clock: ("src/rgrid/pool/planted.py", "import datetime\ndatetime.datetime.now()\n"),
     house.caught_exceptions: ("src/rgrid/pool/planted.py", "try:\n    pass\nexcept Exception:\n    pass\n"),
     house.long_files: ("tests/planted.py", "\n" * 401),
