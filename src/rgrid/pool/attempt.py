@@ -40,7 +40,7 @@ from rgrid.pool.verdict import (
 CALL_TRIES_MAX: Final = 1000
 UNFORESEEN_MAX: Final = 60
 UNAVAILABLE_S_MAX: Final = 60.0  # for objects; a finished result waits as long as its lease lives
-FULL_S_MAX: Final = 15.0  # a full store is rarely empty soon, and the user waits to hear of it
+FULL_S_MAX: Final = 8.0  # a full store is rarely empty soon, and the user waits to hear of it
 LATE_S: Final = 5.0  # how long a late attempt waits for the service to say that it is late
 STORES_AT_ONCE_MAX: Final = 4
 ERROR_CHARACTERS_MAX: Final = 4000
