@@ -50,6 +50,7 @@ BROKEN_RULES: dict[Callable[[Path], list[str]], tuple[str, str]] = {
     house.topics_without_golden: ("tests/eventstore/golden/planted.happened.v1.json", "{}\n"),
     house.migrations_out_of_order: ("src/rgrid/postgres/migrations/9999_planted.sql", "select 1;\n"),
     house.edited_migrations: (house.RELEASED, f"{'0' * 64}  0001_event_store.sql\n"),
+    house.undeclared_imports: ("src/rgrid/pool/planted.py", "import httpx\n"),
     house.comments_that_cite_tickets: ("src/rgrid/planted.py", "# Works around issue 12.\n"),
     house.mocks: ("tests/planted.py", "from unittest.mock import Mock\n"),
 }
