@@ -24,9 +24,11 @@ from rgrid.eventstore.handle import Handler
 from rgrid.eventstore.store import Store
 from rgrid.eventstore.writer import GroupWriter
 from rgrid.executions.following import LinesStored
+from rgrid.executions.spending import Spending
 from rgrid.kernel.clock import now
 from rgrid.kernel.errors import Unavailable
 from rgrid.kernel.messages import AnyRecorded
+from rgrid.kernel.rates import RateTable
 from rgrid.postgres.migrate import migrate
 from rgrid.postgres.pool import connect, open_pool
 from rgrid.settings import Settings
@@ -57,7 +59,13 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
     async with contextlib.AsyncExitStack() as stack:
         pool = await _opened(stack, dsn, "rgrid", 10)
         store = Store(pool, catalogue.codec())
-        writer = GroupWriter(lambda: connect(dsn, name="rgrid writer"), store.codec, store.committed, _apply_inline)
+        spending = Spending()
+
+        async def within_append(connection: asyncpg.Connection, recorded: Sequence[AnyRecorded]) -> None:
+            await spending.count(connection, recorded)
+            await _apply_inline(connection, recorded)
+
+        writer = GroupWriter(lambda: connect(dsn, name="rgrid writer"), store.codec, store.committed, within_append)
         handler = Handler(store, writer, now)
         daemon_pool = await _opened(stack, dsn, "rgrid daemon", DAEMON_CONNECTIONS)
         daemon = Daemon(daemon_pool, store, ALL if projecting else (), (), handler)
@@ -91,6 +99,9 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
             runtimes=Runtimes(pool),
             lines_stored=LinesStored(),
             caught_up=caught_up,
+            rates=RateTable(settings.cost_rates, settings.rate_micros_per_vcpu_hour),
+            spending=spending,
+            reached=daemon.reached,
         )
         yield Parts(grid, daemon, dsn)
 

@@ -9,8 +9,19 @@ import msgspec
 from projections.execution_detail import TERMINAL, Attempt, Detail
 from rgrid.api.execution_requests import ExecutionStatus
 from rgrid.executions.events import AttemptStatus, FailureReason
+from rgrid.executions.execution import BACKOFF_MAX_S, BACKOFF_S, RETRIED
 from rgrid.kernel.money import display
 
+WaitingReason = Literal[
+    "inputs_missing",
+    "backoff",
+    "queued",
+    "queued_behind",
+    "batch_limit",
+    "no_worker",
+    "no_worker_with_runtime",
+    "too_large_for_workers",
+]
 InputState = Literal["pending", "uploaded", "verified", "cached", "expired"]
 
 
@@ -70,6 +81,17 @@ class ExecutionSummary(msgspec.Struct, kw_only=True):
     created_by: str | None
 
 
+class Waiting(msgspec.Struct, kw_only=True):
+    """Why it has not started: `reason` for programs, `message` for people. `until` is when that ends or it gives up.
+    `estimated_start_at` goes by how long the same runtime took lately."""
+
+    reason: WaitingReason
+    message: str
+    queue_position: int | None = None
+    until: datetime | None = None
+    estimated_start_at: datetime | None = None
+
+
 class ExecutionResponse(ExecutionSummary, kw_only=True):
     """Everything about one execution."""
 
@@ -96,6 +118,7 @@ class ExecutionResponse(ExecutionSummary, kw_only=True):
     urls_expire_at: datetime | None
     inputs_deadline: datetime | None
     queue_position: int | None
+    waiting: Waiting | None
     cancel_requested_at: datetime | None
     cost_display: str
     finalized_cost_micros: int | None
@@ -104,6 +127,11 @@ class ExecutionResponse(ExecutionSummary, kw_only=True):
     worker_hostname: str | None
     execution_metadata: dict[str, str] | None
     max_retries: int
+    retry_on: list[FailureReason | int]
+    retry_backoff_seconds: float
+    retry_backoff_max_seconds: float
+    queue_timeout_seconds: int | None
+    priority: int
     root_execution_id: str
     schedule_id: str | None
     workflow_run_id: str | None
@@ -123,7 +151,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     upload_urls: dict[str, str] | None = None
     download_urls: dict[str, str] | None = None
     urls_expire_at: datetime | None = None
-    queue_position: int | None = None
+    waiting: Waiting | None = None
 
 
 def summary(row: Mapping[str, Any]) -> ExecutionSummary:
@@ -183,7 +211,8 @@ def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionR
         download_urls=around.download_urls,
         urls_expire_at=around.urls_expire_at,
         inputs_deadline=spec.inputs_deadline,
-        queue_position=around.queue_position,
+        queue_position=around.waiting.queue_position if around.waiting else None,
+        waiting=around.waiting,
         cancel_requested_at=detail.cancel_requested_at,
         cost_display=display(detail.cost_micros),
         finalized_cost_micros=detail.finalized_cost_micros,
@@ -192,6 +221,11 @@ def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionR
         worker_hostname=last.worker_hostname if last else None,
         execution_metadata={"sandbox": last.sandbox_level, **last.metadata} if last else None,
         max_retries=spec.max_retries,
+        retry_on=[*spec.retry.reasons, *spec.retry.exit_codes] if spec.retry else sorted(RETRIED),
+        retry_backoff_seconds=spec.retry.backoff_s if spec.retry else BACKOFF_S,
+        retry_backoff_max_seconds=spec.retry.backoff_max_s if spec.retry else BACKOFF_MAX_S,
+        queue_timeout_seconds=spec.queue_timeout_s,
+        priority=spec.priority,
         root_execution_id=spec.root_execution_id,
         **_NOT_HERE,
         attempts=[_attempt(attempt) for attempt in detail.attempts],
