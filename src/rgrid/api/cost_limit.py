@@ -35,6 +35,7 @@ class CostLimit(msgspec.Struct, kw_only=True):
     current_usage_micros: int
     current_usage_display: str
     reserved_micros: int
+    reserved_display: str
     usage_percent: int | None
     status: Literal["unlimited", "ok", "warning", "blocked"]
     alert_threshold_percent: int
@@ -85,6 +86,7 @@ class CostLimits:
             current_usage_micros=used,
             current_usage_display=display(used),
             reserved_micros=reserved,
+            reserved_display=display(reserved),
             usage_percent=percent,
             status=status,
             alert_threshold_percent=state.threshold_percent,
