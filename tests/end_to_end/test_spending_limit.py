@@ -10,7 +10,7 @@ from rgrid.client.grid import Client
 from rgrid.client.problems import Refused
 
 SHARED = {"encryption_key": "7a" * 32}
-ROUNDS = 8
+ROUNDS = 5
 
 
 def create(client: Client) -> str | int:
