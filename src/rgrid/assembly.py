@@ -20,6 +20,7 @@ from rgrid.adapters.uploads import Uploads
 from rgrid.api.grid import Grid
 from rgrid.api.lease_tokens import LeaseTokens
 from rgrid.api.runtimes import Runtimes
+from rgrid.eventstore.append import Inline
 from rgrid.eventstore.data_keys import DataKeys
 from rgrid.eventstore.handle import Handler
 from rgrid.eventstore.store import Store
@@ -61,12 +62,8 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
         pool = await _opened(stack, dsn, "rgrid", 10)
         store = Store(pool, catalogue.codec())
         spending = Spending()
-
-        async def within_append(connection: asyncpg.Connection, recorded: Sequence[AnyRecorded]) -> None:
-            await spending.count(connection, recorded)
-            await _apply_inline(connection, recorded)
-
-        writer = GroupWriter(lambda: connect(dsn, name="rgrid writer"), store.codec, store.committed, within_append)
+        within = _within_append(spending)
+        writer = GroupWriter(lambda: connect(dsn, name="rgrid writer"), store.codec, store.committed, within)
         handler = Handler(store, writer, now)
         daemon_pool = await _opened(stack, dsn, "rgrid daemon", DAEMON_CONNECTIONS)
         daemon = Daemon(daemon_pool, store, ALL if projecting else (), (), handler)
@@ -120,8 +117,15 @@ def storage(settings: Settings) -> Path:
     return Path(path)
 
 
-async def _apply_inline(connection: asyncpg.Connection, recorded: Sequence[AnyRecorded]) -> None:
-    await apply_inline(connection, [projection for projection in ALL if projection.inline], recorded)
+def _within_append(spending: Spending) -> Inline:
+    """What an append does beside storing its events: it keeps the month within its limit and the queue up to date."""
+    inline = [projection for projection in ALL if projection.inline]
+
+    async def within(connection: asyncpg.Connection, recorded: Sequence[AnyRecorded]) -> None:
+        await spending.count(connection, recorded)
+        await apply_inline(connection, inline, recorded)
+
+    return within
 
 
 async def _opened(stack: contextlib.AsyncExitStack, dsn: str, name: str, connections_max: int) -> asyncpg.Pool:

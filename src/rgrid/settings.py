@@ -281,7 +281,7 @@ def _shown(name: str, value: object) -> str | None:
     if name in SECRETS:
         return "***"
     if name == "cost_rates":
-        return msgspec.json.encode(value).decode()
+        return msgspec.json.encode(value).decode() if value else ""
     if isinstance(value, tuple):
         return ",".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)

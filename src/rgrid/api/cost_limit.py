@@ -21,6 +21,7 @@ from rgrid.web.operation import ActionResponse, Call, NoQuery, Operation, Reply
 
 LIMIT_ID: Final = "monthly"
 BEGINS_MAX: Final = 3
+LIMIT_MAX: Final = (1 << 63) - 1
 CAUGHT_UP_S: Final = 5.0
 LOCKED_S: Final = 2.0
 _TAGS: Final = ("cost",)
@@ -47,8 +48,8 @@ class CostLimit(msgspec.Struct, kw_only=True):
 class CostLimitUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Exactly one of the two amounts. To have no limit, remove it."""
 
-    monthly_limit_euros: Annotated[float, Meta(ge=0.01, le=1_000_000_000)] | None = None
-    monthly_limit_micros: Annotated[int, Meta(ge=1, le=1 << 53)] | None = None
+    monthly_limit_euros: Annotated[float, Meta(ge=0.01)] | None = None
+    monthly_limit_micros: Annotated[int, Meta(ge=1)] | None = None
     alert_threshold_percent: Annotated[int, Meta(ge=1, le=100)] = THRESHOLD_PERCENT
 
 
@@ -167,10 +168,12 @@ def _micros(asked: CostLimitUpdate) -> int:
             "Give exactly one of monthly_limit_euros and monthly_limit_micros.",
             [("monthly_limit_euros", "This or monthly_limit_micros."), ("monthly_limit_micros", "Not both, not none.")],
         )
-    if micros is not None:
-        return micros
-    # The shortest text that means this number is the decimal that the client wrote, up to 15 digits.
-    return int((Decimal(repr(euros)) * MICROS_PER_EURO).to_integral_value(ROUND_HALF_UP))
+    if micros is None:
+        # The shortest text that means this number is the decimal that the client wrote, up to 15 digits.
+        micros = int((Decimal(repr(euros)) * MICROS_PER_EURO).to_integral_value(ROUND_HALF_UP))
+        if micros > LIMIT_MAX:
+            raise Malformed("The limit is too large.", [("monthly_limit_euros", f"At most {LIMIT_MAX} micros.")])
+    return micros
 
 
 def _status(percent: int | None, threshold: int) -> Literal["unlimited", "ok", "warning", "blocked"]:

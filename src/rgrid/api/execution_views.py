@@ -8,7 +8,7 @@ import msgspec
 
 from projections.execution_detail import TERMINAL, Attempt, Detail
 from rgrid.api.execution_requests import ExecutionStatus
-from rgrid.executions.events import AttemptStatus, FailureReason
+from rgrid.executions.events import AttemptStatus, ExecutionSubmitted, FailureReason, RetryRules
 from rgrid.executions.execution import BACKOFF_MAX_S, BACKOFF_S, RETRIED
 from rgrid.kernel.money import display
 
@@ -163,7 +163,7 @@ def summary(row: Mapping[str, Any]) -> ExecutionSummary:
 
 
 # Members of the resource that nothing of this installation fills.
-_NOT_HERE: Final = dict.fromkeys(("runtime_image", "requirements_content", "schedule_id", "workflow_run_id"))
+_NOT_HERE: Final[dict[str, Any]] = dict.fromkeys(("runtime_image", "requirements_content", "schedule_id", "workflow_run_id"))
 
 
 def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionResponse:
@@ -196,10 +196,6 @@ def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionR
         args=spec.args,
         env_vars=dict.fromkeys(spec.env_sealed, "***"),
         secret_env=spec.secret_env,
-        timeout_seconds=spec.timeout_s,
-        cpu=spec.cpu,
-        memory_mb=spec.memory_mb,
-        network=spec.network,
         stdout=around.stdout,
         stderr=around.stderr,
         output_truncated=around.output_cut or bool(last and last.output_truncated),
@@ -220,18 +216,30 @@ def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionR
         worker_id=last.worker_id if last else None,
         worker_hostname=last.worker_hostname if last else None,
         execution_metadata={"sandbox": last.sandbox_level, **last.metadata} if last else None,
-        max_retries=spec.max_retries,
-        retry_on=[*spec.retry.reasons, *spec.retry.exit_codes] if spec.retry else sorted(RETRIED),
-        retry_backoff_seconds=spec.retry.backoff_s if spec.retry else BACKOFF_S,
-        retry_backoff_max_seconds=spec.retry.backoff_max_s if spec.retry else BACKOFF_MAX_S,
-        queue_timeout_seconds=spec.queue_timeout_s,
-        priority=spec.priority,
+        **_limits(spec),
         root_execution_id=spec.root_execution_id,
         **_NOT_HERE,
         attempts=[_attempt(attempt) for attempt in detail.attempts],
         expires_at=detail.completed_at + timedelta(days=keep_days) if detail.completed_at else None,
         version=detail.version,
     )
+
+
+def _limits(spec: ExecutionSubmitted) -> dict[str, Any]:
+    """What it may use, and what is tried again: by the submitter's rules, or by those of the grid."""
+    rules = spec.retry or RetryRules(reasons=sorted(RETRIED), backoff_s=BACKOFF_S, backoff_max_s=BACKOFF_MAX_S)
+    return {
+        "timeout_seconds": spec.timeout_s,
+        "cpu": spec.cpu,
+        "memory_mb": spec.memory_mb,
+        "network": spec.network,
+        "max_retries": spec.max_retries,
+        "retry_on": [*rules.reasons, *rules.exit_codes],
+        "retry_backoff_seconds": rules.backoff_s,
+        "retry_backoff_max_seconds": rules.backoff_max_s,
+        "queue_timeout_seconds": spec.queue_timeout_s,
+        "priority": spec.priority,
+    }
 
 
 def _attempt(attempt: Attempt) -> AttemptDetail:
