@@ -67,6 +67,7 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     completed_at: datetime | None = None
     not_before: datetime | None = None
+    expires_at: datetime | None = None
     cancel_requested_at: datetime | None = None
     attempts: tuple[Attempt, ...] = ()
     artifacts: tuple[StoredArtifact, ...] = ()
@@ -113,6 +114,7 @@ def _after(detail: Detail, event: ExecutionEvent) -> Detail:
                 status="queued",
                 queued_at=event.queued_at,
                 not_before=event.not_before,
+                expires_at=event.expires_at,
                 retry_count=event.attempt - 1,
             )
         case ExecutionClaimed():

@@ -1,6 +1,7 @@
 """What waits for a worker, and in which order? Inline: a claim must see what was queued a moment ago.
 
-Each batch is a lane of its own and single executions share one, so that lanes can be served in turn.
+Each batch is a lane of its own and single executions share one, so that lanes can be served in turn. Within a lane
+`queued_position` orders them: the log's position of the event that queued it, less PRIORITY_STEP for each priority.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,13 +11,16 @@ from typing import Final
 
 import msgspec
 
-from rgrid.executions.events import ExecutionCancelled, ExecutionClaimed, ExecutionQueued
+from rgrid.executions.events import ExecutionCancelled, ExecutionClaimed, ExecutionFailed, ExecutionQueued
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.postgres.paging import Queryable
 from rgrid.postgres.pool import Connection
 from rgrid.subscriptions.projection import Projection
 
 LANES_MAX: Final = 1_000
+OVERDUE_MAX: Final = 500
+PRIORITY_STEP: Final = 1 << 56
+"""More than there will ever be positions, so that a higher priority always goes first."""
 
 
 async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
@@ -28,23 +32,24 @@ async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
         await connection.execute("delete from run_queue where execution_id = any($1)", gone)
     if waiting:
         await connection.execute(
-            "insert into run_queue (execution_id, lane, runtime, cpu, memory_mb, not_before, queued_position)"
-            " select * from unnest($1::text[], $2::text[], $3::text[], $4::float8[], $5::int[], $6::timestamptz[],"
-            " $7::bigint[])",
+            "insert into run_queue (execution_id, lane, runtime, cpu, memory_mb, not_before, expires_at,"
+            " queued_position) select * from unnest($1::text[], $2::text[], $3::text[], $4::float8[], $5::int[],"
+            " $6::timestamptz[], $7::timestamptz[], $8::bigint[])",
             [key for key, _, _ in waiting],
             [event.batch_id or "" for _, event, _ in waiting],
             [event.runtime for _, event, _ in waiting],
             [event.cpu for _, event, _ in waiting],
             [event.memory_mb for _, event, _ in waiting],
             [event.not_before for _, event, _ in waiting],
-            [position for _, _, position in waiting],
+            [event.expires_at for _, event, _ in waiting],
+            [position - event.priority * PRIORITY_STEP for _, event, position in waiting],
         )
 
 
 PROJECTION: Final = Projection(
     name="run_queue",
-    version=1,
-    on=(ExecutionQueued, ExecutionClaimed, ExecutionCancelled),
+    version=2,
+    on=(ExecutionQueued, ExecutionClaimed, ExecutionCancelled, ExecutionFailed),
     ddl=files("projections") / "run_queue.sql",
     inline=True,
     on_batch=project,
@@ -100,23 +105,39 @@ async def depth(connection: Queryable) -> int:
     return count
 
 
+async def overdue(connection: Queryable) -> list[str]:
+    """Executions that have waited for a worker for longer than they are willing to."""
+    rows = await connection.fetch(
+        "select execution_id from run_queue where expires_at <= clock_timestamp() order by expires_at limit $1",
+        OVERDUE_MAX,
+    )
+    return [row["execution_id"] for row in rows]
+
+
+_PLACE: Final = """
+    with recursive me as (
+        select q.lane, q.queued_position, (
+            select count(*) from run_queue b where b.lane = q.lane and b.queued_position <= q.queued_position) as turn
+        from run_queue q where execution_id = $1
+    ), lanes as (
+        (select lane from run_queue order by lane limit 1)
+        union all
+        select (select q.lane from run_queue q where q.lane > lanes.lane order by q.lane limit 1)
+        from lanes where lanes.lane is not null
+    )
+    select me.turn + coalesce((
+        select sum(ahead.n) from (select lane from lanes where lane is not null and lane <> me.lane limit $2) l
+        cross join lateral (
+            select count(*) - (count(*) = me.turn and max(first.queued_position) > me.queued_position)::int as n
+            from (select q.queued_position from run_queue q where q.lane = l.lane
+                  order by q.queued_position limit me.turn) first
+        ) ahead), 0)::bigint
+    from me
+"""
+
+
 async def place(connection: Queryable, execution_id: str) -> int | None:
     """1 for the next one to be claimed, None when it doesn't wait. Lanes take turns: whoever is k-th in its lane
-    comes after all that are earlier in theirs."""
-    position: int | None = await connection.fetchval(
-        """
-        with me as (
-            select lane, queued_position,
-                   (select count(*) from run_queue b where b.lane = q.lane and b.queued_position <= q.queued_position)
-                       as turn
-            from run_queue q where execution_id = $1
-        )
-        select (select count(*) from (
-            select lane, queued_position, row_number() over (partition by lane order by queued_position) as turn
-            from run_queue) o
-            where o.turn < me.turn or (o.turn = me.turn and o.queued_position <= me.queued_position))
-        from me
-        """,
-        execution_id,
-    )
+    comes after all that are earlier in theirs. Looks at no more than k of each lane, in the lanes' index."""
+    position: int | None = await connection.fetchval(_PLACE, execution_id, LANES_MAX)
     return position

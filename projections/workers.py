@@ -43,8 +43,8 @@ _SEEN: Final = (
 async def registered(connection: asyncpg.Connection, event: WorkerRegistered, at: AnyRecorded) -> None:
     await connection.execute(
         "insert into workers (worker_id, status, hostname, pid, boot_id, process_started_ticks, runner_kind,"
-        " sandbox_level, slots, runtimes, version, started_at, changes)"
-        " values ($1, 'active', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        " sandbox_level, slots, runtimes, version, started_at, changes, cores, memory_mb)"
+        " values ($1, 'active', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         at.entity_id,
         event.hostname,
         event.pid,
@@ -57,6 +57,8 @@ async def registered(connection: asyncpg.Connection, event: WorkerRegistered, at
         event.version,
         event.registered_at,
         at.version,
+        event.cores,
+        event.memory_mb,
     )
 
 
@@ -98,7 +100,7 @@ async def returned(connection: asyncpg.Connection, event: WorkerReturned, at: An
 
 PROJECTION: Final = Projection(
     name="workers",
-    version=1,
+    version=2,
     on={
         WorkerRegistered: registered,
         WorkerDrainRequested: drain_requested,
@@ -121,6 +123,29 @@ class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
     process_started_ticks: int
     last_heartbeat_at: datetime
     silent_s: float
+
+
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """Workers that take work: how many there are, how many have a runtime, and how many slots those have of which one
+    is large enough."""
+
+    workers: int
+    with_runtime: int
+    fitting_slots: int
+
+
+async def capacity(connection: Queryable, runtime: str, cpu: float, memory_mb: int) -> Capacity:
+    row = await connection.fetchrow(
+        "select count(*) as workers, count(*) filter (where $1 = any(runtimes)) as with_runtime,"
+        " coalesce(sum(slots) filter (where $1 = any(runtimes) and coalesce(cores, $2) >= $2::float8"
+        " and coalesce(memory_mb, $3) >= $3::int), 0)::bigint as fitting_slots"
+        " from workers where status = 'active'",
+        runtime,
+        cpu,
+        memory_mb,
+    )
+    assert row is not None
+    return Capacity(**dict(row))
 
 
 async def page(connection: Queryable, status: str | None, window: Window) -> Rows:

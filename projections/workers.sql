@@ -9,6 +9,8 @@ create table workers (
     sandbox_level text collate "C" not null,
     slots integer not null,
     runtimes text[] not null,
+    cores integer,
+    memory_mb integer,
     version text not null,
     draining boolean not null default false,
     started_at timestamptz not null,

@@ -20,6 +20,7 @@ from rgrid.api import condition, surface
 from rgrid.api.authenticate import Authenticator
 from rgrid.api.grid import Grid
 from rgrid.assembly import Parts, assembled
+from rgrid.executions.process import note_usage
 from rgrid.kernel.clock import now
 from rgrid.pool.engines.local import LocalEngine
 from rgrid.pool.in_process import InProcessWork
@@ -28,7 +29,7 @@ from rgrid.postgres.embedded import EmbeddedPostgres, dsn_of_running
 from rgrid.postgres.pool import GONE, connect
 from rgrid.runners.host import this_host
 from rgrid.settings import Settings, load
-from rgrid.ticker import CLEAN_EVERY_S, Ticker
+from rgrid.ticker import CLEAN_EVERY_S, NOTE_EVERY_S, Ticker
 from rgrid.web import openapi
 from rgrid.web.access_log import JsonLines
 from rgrid.web.health import Health
@@ -176,6 +177,7 @@ class _Service:
                 (self._idempotency.purge, CLEAN_EVERY_S),
                 (lambda: tickets.purge(grid.pool), CLEAN_EVERY_S),
                 (self._uses.write, WRITE_EVERY_S),
+                (lambda: note_usage(grid.pool, grid.handler), NOTE_EVERY_S),
             ],
         )
 

@@ -20,14 +20,17 @@ from rgrid.adapters.uploads import Uploads
 from rgrid.api.grid import Grid
 from rgrid.api.lease_tokens import LeaseTokens
 from rgrid.api.runtimes import Runtimes
+from rgrid.eventstore.append import Inline
 from rgrid.eventstore.data_keys import DataKeys
 from rgrid.eventstore.handle import Handler
 from rgrid.eventstore.store import Store
 from rgrid.eventstore.writer import GroupWriter
 from rgrid.executions.following import LinesStored
+from rgrid.executions.spending import Spending
 from rgrid.kernel.clock import now
 from rgrid.kernel.errors import Unavailable
 from rgrid.kernel.messages import AnyRecorded
+from rgrid.kernel.rates import RateTable
 from rgrid.postgres.migrate import migrate
 from rgrid.postgres.pool import connect, open_pool
 from rgrid.settings import BadSetting, Settings
@@ -58,7 +61,9 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
     async with contextlib.AsyncExitStack() as stack:
         pool = await _opened(stack, dsn, "rgrid", 10)
         store = Store(pool, catalogue.codec())
-        writer = GroupWriter(lambda: connect(dsn, name="rgrid writer"), store.codec, store.committed, _apply_inline)
+        spending = Spending()
+        within = _within_append(spending)
+        writer = GroupWriter(lambda: connect(dsn, name="rgrid writer"), store.codec, store.committed, within)
         handler = Handler(store, writer, now)
         daemon_pool = await _opened(stack, dsn, "rgrid daemon", DAEMON_CONNECTIONS)
         daemon = Daemon(daemon_pool, store, ALL if projecting else (), (), handler)
@@ -93,6 +98,9 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
             runtimes=Runtimes(pool),
             lines_stored=LinesStored(),
             caught_up=caught_up,
+            rates=RateTable(settings.cost_rates, settings.rate_micros_per_vcpu_hour),
+            spending=spending,
+            reached=daemon.reached,
         )
         yield Parts(grid, daemon, dsn)
 
@@ -109,8 +117,15 @@ def storage(settings: Settings) -> Path:
     return Path(path)
 
 
-async def _apply_inline(connection: asyncpg.Connection, recorded: Sequence[AnyRecorded]) -> None:
-    await apply_inline(connection, [projection for projection in ALL if projection.inline], recorded)
+def _within_append(spending: Spending) -> Inline:
+    """What an append does beside storing its events: it keeps the month within its limit and the queue up to date."""
+    inline = [projection for projection in ALL if projection.inline]
+
+    async def within(connection: asyncpg.Connection, recorded: Sequence[AnyRecorded]) -> None:
+        await spending.count(connection, recorded)
+        await apply_inline(connection, inline, recorded)
+
+    return within
 
 
 async def _opened(stack: contextlib.AsyncExitStack, dsn: str, name: str, connections_max: int) -> asyncpg.Pool:

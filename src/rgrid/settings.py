@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from rgrid.kernel import rates
 from rgrid.kernel.errors import Invalid
 
 Origin = Literal["default", "environment", "file", "flag"]
@@ -114,6 +115,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate_micros_per_vcpu_hour: Annotated[
         int, Meta(ge=0, le=1 << 50), _says("price of one vCPU-hour in micros of a euro")
     ] = 8000
+    cost_rates: Annotated[
+        tuple[rates.Rate, ...], _says("prices with their validity: a JSON list, or a TOML file with [[rates]]")
+    ] = ()
 
     # How long things are kept after their execution has ended.
     artifacts_keep_days: Annotated[Days, _says("days that inputs and artifacts are kept")] = 30
@@ -235,6 +239,8 @@ def _converted(name: str, value: object) -> object:
     """The value in the type of the setting. The message of the error never repeats a secret."""
     kind = _HINTS[name]
     if isinstance(value, str):
+        if name == "cost_rates":
+            return rates.parse(value if value.lstrip().startswith("[") else _read(Path(value).expanduser()))
         if kind.__origin__ == tuple[str, ...]:
             value = tuple(part.strip() for part in value.split(",") if part.strip())
         elif kind.__origin__ == LogLevel:
@@ -274,6 +280,8 @@ def _shown(name: str, value: object) -> str | None:
         return None
     if name in SECRETS:
         return "***"
+    if name == "cost_rates":
+        return msgspec.json.encode(value).decode() if value else ""
     if isinstance(value, tuple):
         return ",".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -8,10 +8,10 @@ from typing import Final
 import asyncpg
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from projections import executions, workers
+from projections import executions, run_queue, workers
 from rgrid.eventstore.handle import Handler
 from rgrid.executions.following import LinesStored
-from rgrid.executions.process import expire_inputs, lose_expired
+from rgrid.executions.process import expire_inputs, expire_waits, lose_expired
 from rgrid.kernel.clock import monotonic_ms, now
 from rgrid.postgres.pool import GONE
 from rgrid.runners import heartbeats
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 REAP_EVERY_S: Final = 1
 INPUTS_EVERY_S: Final = 5
+WAITS_EVERY_S: Final = 1
+NOTE_EVERY_S: Final = 1
 CLEAN_EVERY_S: Final = 60
 AWAY: Final = timedelta(seconds=5)
 HEARD_WITHIN_S: Final = 2
@@ -55,6 +57,7 @@ class Ticker:
         chores: list[tuple[Chore, int]] = [
             (self.reap, REAP_EVERY_S),
             (self._expire_inputs, INPUTS_EVERY_S),
+            (self._expire_waits, WAITS_EVERY_S),
             (self._forget_heartbeats, CLEAN_EVERY_S),
             *more,
         ]
@@ -88,6 +91,9 @@ class Ticker:
 
     async def _expire_inputs(self) -> None:
         await expire_inputs(self._handler, await executions.overdue_inputs(self._pool, now()))
+
+    async def _expire_waits(self) -> None:
+        await expire_waits(self._handler, await run_queue.overdue(self._pool))
 
     async def _forget_heartbeats(self) -> None:
         await heartbeats.forget_old(self._pool)

@@ -11,8 +11,15 @@ from test_execution import CANCEL, FILE, claim, failed, finish, lose, submit
 
 from rgrid.eventstore.codec import Codec
 from rgrid.executions import cost
-from rgrid.executions.commands import CompleteInputs, ExpireInputs
-from rgrid.executions.events import TOPICS, AttemptEnded, DeclaredInput, ExecutionClaimed, ExecutionQueued
+from rgrid.executions.commands import CompleteInputs, ExpireInputs, ExpireWait
+from rgrid.executions.events import (
+    TOPICS,
+    AttemptEnded,
+    DeclaredInput,
+    ExecutionClaimed,
+    ExecutionQueued,
+    RetryRules,
+)
 from rgrid.executions.execution import DECIDER, TERMINAL, Execution
 from rgrid.kernel.errors import Rejected
 from rgrid.kernel.messages import Command, Event
@@ -35,12 +42,16 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.just(CANCEL),
     st.just(CompleteInputs(files=[FILE])),
     st.just(ExpireInputs()),
+    st.just(ExpireWait()),
 )
+RULES = RetryRules(reasons=["timeout", "worker_lost"], exit_codes=[1], backoff_s=1, backoff_max_s=9)
 SUBMITS = st.builds(
     submit,
     max_retries=st.integers(0, 3),
     cpu=st.sampled_from([0.25, 1.0, 3.0]),
     inputs=st.sampled_from([[], [DeclaredInput(name="a.csv")]]),
+    retry=st.sampled_from([None, RULES]),
+    queue_timeout_s=st.sampled_from([None, 60]),
 )
 CODEC = Codec(TOPICS)
 

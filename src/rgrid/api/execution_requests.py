@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from rgrid.executions.events import FailureReason
+from rgrid.executions.execution import BACKOFF_MAX_S, BACKOFF_S
 from rgrid.kernel.errors import Invalid, Malformed
 
 ExecutionStatus = Literal["awaiting_inputs", "queued", "running", "completed", "failed", "cancelled", "timed_out"]
@@ -23,6 +24,9 @@ _METADATA_VALUE_MAX: Final = 512
 _NAME_MAX: Final = 255
 _SEGMENT_BYTES_MAX: Final = 255  # what Linux allows for a file's name
 
+RetryReason = Literal[
+    "exit_code", "timeout", "out_of_memory", "worker_lost", "dependency_install", "runtime_unavailable", "internal"
+]
 Sha256Text = Annotated[str, Meta(min_length=64, max_length=64)]
 
 
@@ -51,6 +55,11 @@ class ExecutionTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     max_retries: Annotated[int, Meta(ge=0, le=10)] = 2
     requirements_content: Annotated[str, Meta(max_length=65_536)] | None = None
     user_metadata: Annotated[dict[str, str], Meta(max_length=50)] | None = None
+    retry_on: Annotated[list[RetryReason | Annotated[int, Meta(ge=1, le=255)]], Meta(max_length=100)] | None = None
+    retry_backoff_seconds: Annotated[float, Meta(ge=0.1, le=3600)] = BACKOFF_S
+    retry_backoff_max_seconds: Annotated[float, Meta(ge=0.1, le=86_400)] = BACKOFF_MAX_S
+    queue_timeout_seconds: Annotated[int, Meta(ge=1, le=2_592_000)] | None = None
+    priority: Annotated[int, Meta(ge=-10, le=10)] = 0
 
 
 class ExecutionCreate(ExecutionTemplate, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,9 +8,20 @@ import msgspec
 
 from projections.execution_detail import TERMINAL, Attempt, Detail
 from rgrid.api.execution_requests import ExecutionStatus
-from rgrid.executions.events import AttemptStatus, FailureReason
+from rgrid.executions.events import AttemptStatus, ExecutionSubmitted, FailureReason, RetryRules
+from rgrid.executions.execution import BACKOFF_MAX_S, BACKOFF_S, RETRIED
 from rgrid.kernel.money import display
 
+WaitingReason = Literal[
+    "inputs_missing",
+    "backoff",
+    "queued",
+    "queued_behind",
+    "batch_limit",
+    "no_worker",
+    "no_worker_with_runtime",
+    "too_large_for_workers",
+]
 InputState = Literal["pending", "uploaded", "verified", "cached", "expired"]
 
 
@@ -70,6 +81,17 @@ class ExecutionSummary(msgspec.Struct, kw_only=True):
     created_by: str | None
 
 
+class Waiting(msgspec.Struct, kw_only=True):
+    """Why it has not started: `reason` for programs, `message` for people. `until` is when that ends or it gives up.
+    `estimated_start_at` goes by how long the same runtime took lately."""
+
+    reason: WaitingReason
+    message: str
+    queue_position: int | None = None
+    until: datetime | None = None
+    estimated_start_at: datetime | None = None
+
+
 class ExecutionResponse(ExecutionSummary, kw_only=True):
     """Everything about one execution."""
 
@@ -96,6 +118,7 @@ class ExecutionResponse(ExecutionSummary, kw_only=True):
     urls_expire_at: datetime | None
     inputs_deadline: datetime | None
     queue_position: int | None
+    waiting: Waiting | None
     cancel_requested_at: datetime | None
     cost_display: str
     finalized_cost_micros: int | None
@@ -104,6 +127,11 @@ class ExecutionResponse(ExecutionSummary, kw_only=True):
     worker_hostname: str | None
     execution_metadata: dict[str, str] | None
     max_retries: int
+    retry_on: list[FailureReason | int]
+    retry_backoff_seconds: float
+    retry_backoff_max_seconds: float
+    queue_timeout_seconds: int | None
+    priority: int
     root_execution_id: str
     schedule_id: str | None
     workflow_run_id: str | None
@@ -123,7 +151,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     upload_urls: dict[str, str] | None = None
     download_urls: dict[str, str] | None = None
     urls_expire_at: datetime | None = None
-    queue_position: int | None = None
+    waiting: Waiting | None = None
 
 
 def summary(row: Mapping[str, Any]) -> ExecutionSummary:
@@ -135,7 +163,7 @@ def summary(row: Mapping[str, Any]) -> ExecutionSummary:
 
 
 # Members of the resource that nothing of this installation fills.
-_NOT_HERE: Final = dict.fromkeys(("runtime_image", "requirements_content", "schedule_id", "workflow_run_id"))
+_NOT_HERE: Final[dict[str, Any]] = dict.fromkeys(("runtime_image", "requirements_content", "schedule_id", "workflow_run_id"))
 
 
 def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionResponse:
@@ -168,10 +196,6 @@ def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionR
         args=spec.args,
         env_vars=dict.fromkeys(spec.env_sealed, "***"),
         secret_env=spec.secret_env,
-        timeout_seconds=spec.timeout_s,
-        cpu=spec.cpu,
-        memory_mb=spec.memory_mb,
-        network=spec.network,
         stdout=around.stdout,
         stderr=around.stderr,
         output_truncated=around.output_cut or bool(last and last.output_truncated),
@@ -183,7 +207,8 @@ def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionR
         download_urls=around.download_urls,
         urls_expire_at=around.urls_expire_at,
         inputs_deadline=spec.inputs_deadline,
-        queue_position=around.queue_position,
+        queue_position=around.waiting.queue_position if around.waiting else None,
+        waiting=around.waiting,
         cancel_requested_at=detail.cancel_requested_at,
         cost_display=display(detail.cost_micros),
         finalized_cost_micros=detail.finalized_cost_micros,
@@ -191,13 +216,30 @@ def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionR
         worker_id=last.worker_id if last else None,
         worker_hostname=last.worker_hostname if last else None,
         execution_metadata={"sandbox": last.sandbox_level, **last.metadata} if last else None,
-        max_retries=spec.max_retries,
+        **_limits(spec),
         root_execution_id=spec.root_execution_id,
         **_NOT_HERE,
         attempts=[_attempt(attempt) for attempt in detail.attempts],
         expires_at=detail.completed_at + timedelta(days=keep_days) if detail.completed_at else None,
         version=detail.version,
     )
+
+
+def _limits(spec: ExecutionSubmitted) -> dict[str, Any]:
+    """What it may use, and what is tried again: by the submitter's rules, or by those of the grid."""
+    rules = spec.retry or RetryRules(reasons=sorted(RETRIED), backoff_s=BACKOFF_S, backoff_max_s=BACKOFF_MAX_S)
+    return {
+        "timeout_seconds": spec.timeout_s,
+        "cpu": spec.cpu,
+        "memory_mb": spec.memory_mb,
+        "network": spec.network,
+        "max_retries": spec.max_retries,
+        "retry_on": [*rules.reasons, *rules.exit_codes],
+        "retry_backoff_seconds": rules.backoff_s,
+        "retry_backoff_max_seconds": rules.backoff_max_s,
+        "queue_timeout_seconds": spec.queue_timeout_s,
+        "priority": spec.priority,
+    }
 
 
 def _attempt(attempt: Attempt) -> AttemptDetail:

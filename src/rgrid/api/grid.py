@@ -17,7 +17,9 @@ from rgrid.eventstore.data_keys import DataKeys
 from rgrid.eventstore.handle import Handler
 from rgrid.eventstore.store import Store
 from rgrid.executions.following import LinesStored
+from rgrid.executions.spending import Spending
 from rgrid.kernel.ids import is_id
+from rgrid.kernel.rates import RateTable
 from rgrid.settings import Settings
 from rgrid.web.operation import missing
 
@@ -40,6 +42,10 @@ class Grid:
     lines_stored: LinesStored
     caught_up: Callable[[], Awaitable[None]]
     """Waits, within a bound, until the read side includes what this process has acknowledged."""
+    rates: RateTable
+    spending: Spending
+    reached: Callable[..., Awaitable[None]]
+    """Waits until every read model has come to a position; Unavailable after `timeout_s`."""
 
 
 async def find(grid: Grid, execution_id: str, position: int | None = None) -> Detail:

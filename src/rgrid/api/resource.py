@@ -4,9 +4,8 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Final
 
-from projections import run_queue
 from projections.execution_detail import TERMINAL, Detail
-from rgrid.api import links
+from rgrid.api import links, waiting
 from rgrid.api.execution_views import ExecutionResponse, InputFile, Surroundings, response
 from rgrid.api.grid import Grid
 from rgrid.executions import logs
@@ -28,6 +27,7 @@ def fresh(grid: Grid, detail: Detail, script_content: str, base: str) -> Executi
         inputs=inputs,
         upload_urls=uploads,
         urls_expire_at=expires_at if uploads else None,
+        waiting=waiting.as_logged(detail, now()),
     )
     return response(detail, around, grid.settings.artifacts_keep_days)
 
@@ -42,6 +42,7 @@ async def past(grid: Grid, detail: Detail) -> ExecutionResponse:
         stderr=stderr,
         output_cut=cut_out or cut_err,
         inputs=_as_logged(grid, detail, None, ""),
+        waiting=waiting.as_logged(detail, detail.queued_at or detail.spec.submitted_at),
     )
     return response(detail, around, grid.settings.artifacts_keep_days)
 
@@ -62,7 +63,7 @@ async def full(grid: Grid, detail: Detail, base: str) -> ExecutionResponse:
         upload_urls=uploads,
         download_urls=outputs,
         urls_expire_at=expires_at if uploads else downloads_expire_at if outputs else None,
-        queue_position=await run_queue.place(grid.pool, detail.execution_id) if detail.status == "queued" else None,
+        waiting=await waiting.looked_up(grid, detail),
     )
     return response(detail, around, grid.settings.artifacts_keep_days)
 

@@ -3,6 +3,7 @@
 from projections.execution_detail import TERMINAL, Detail
 from rgrid.api.execution_requests import (
     ExecutionCreate,
+    ExecutionTemplate,
     InputFileSpec,
     check_names,
     check_shape,
@@ -12,8 +13,9 @@ from rgrid.api.execution_requests import (
 from rgrid.api.grid import Grid
 from rgrid.api.resource import kept_until
 from rgrid.executions.commands import SubmitExecution
-from rgrid.executions.events import DeclaredInput
-from rgrid.executions.execution import DECIDER
+from rgrid.executions.cost import reserve_micros
+from rgrid.executions.events import DeclaredInput, RetryRules
+from rgrid.executions.execution import BACKOFF_MAX_S, BACKOFF_S, DECIDER, RETRIED
 from rgrid.kernel.clock import now
 from rgrid.kernel.errors import Gone, NotFound, Rejected
 
@@ -21,7 +23,7 @@ from rgrid.kernel.errors import Gone, NotFound, Rejected
 async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, created_by: str) -> SubmitExecution:
     """Checks shape, runtime, names, cache references, batch; stores the script; seals the variables.
 
-    Raises Malformed (422), Invalid (400), NotFound (404).
+    Raises Malformed (422), Invalid (400), NotFound (404), SpendingLimit (402).
     """
     check_shape(body)
     runtime = await grid.runtimes.resolve(body.runtime)
@@ -34,6 +36,7 @@ async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, crea
         raise NotFound(f"Cached input not found: {unknown}", code="cache_reference_unknown")
     if body.batch_id is not None and not is_open_batch(body.batch_id):
         raise NotFound(f"Batch not found: {body.batch_id}")
+    reserved_micros = await reserve(grid, body.timeout_seconds, body.cpu)
     script = body.script_content.encode()
     return SubmitExecution(
         name=body.name,
@@ -54,6 +57,33 @@ async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, crea
         batch_id=body.batch_id,
         root_execution_id=execution_id,
         created_by=created_by,
+        retry=retry_rules(body),
+        queue_timeout_s=body.queue_timeout_seconds,
+        priority=body.priority,
+        reserved_micros=reserved_micros,
+    )
+
+
+async def reserve(grid: Grid, timeout_s: int, cpu: float, count: int = 1) -> int:
+    """What a spending limit keeps aside for each of `count` executions: the cost of its whole timeout at the highest
+    price of today. Raises SpendingLimit when the month has too little left for all of them; whether it has is decided
+    once more as their events are appended."""
+    micros = reserve_micros(timeout_s, cpu, grid.rates.highest(now()))
+    await grid.spending.allow(grid.pool, micros * count, now())
+    return micros
+
+
+def retry_rules(template: ExecutionTemplate) -> RetryRules | None:
+    """The submitter's own rules, None for those of the grid."""
+    backoff = (template.retry_backoff_seconds, template.retry_backoff_max_seconds)
+    if template.retry_on is None and backoff == (BACKOFF_S, BACKOFF_MAX_S):
+        return None
+    wanted = sorted(RETRIED) if template.retry_on is None else template.retry_on
+    return RetryRules(
+        reasons=[one for one in wanted if isinstance(one, str)],
+        exit_codes=[one for one in wanted if isinstance(one, int)],
+        backoff_s=backoff[0],
+        backoff_max_s=backoff[1],
     )
 
 
@@ -68,6 +98,7 @@ async def command_again(grid: Grid, execution_id: str, detail: Detail, created_b
             extra={"current_status": detail.status},
         )
     await _check_inputs(grid, detail)
+    reserved_micros = await reserve(grid, spec.timeout_s, spec.cpu)
     env = await grid.data_keys.open(DECIDER.stream_id(detail.execution_id), spec.env_sealed)
     return SubmitExecution(
         name=spec.name,
@@ -91,6 +122,10 @@ async def command_again(grid: Grid, execution_id: str, detail: Detail, created_b
         retry_of=detail.execution_id,
         root_execution_id=spec.root_execution_id,
         created_by=created_by,
+        retry=spec.retry,
+        queue_timeout_s=spec.queue_timeout_s,
+        priority=spec.priority,
+        reserved_micros=reserved_micros,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from rgrid.access import tickets as ticket_store
-from rgrid.api import artifacts, executions, inputs, keys, logs, me, runtimes, tickets, workers
+from rgrid.api import artifacts, cost, cost_limit, executions, inputs, keys, logs, me, runtimes, tickets, workers
 from rgrid.api.authenticate import Authenticator
 from rgrid.api.grid import Grid
 from rgrid.api.log_stream import PATH as LOG_SOCKET
@@ -26,6 +26,8 @@ def operations(grid: Grid, authenticator: Authenticator) -> list[Operation]:
         *logs.operations(grid),
         *runtimes.operations(grid.runtimes),
         *workers.operations(grid),
+        *cost.operations(grid),
+        *cost_limit.operations(grid),
     ]
 
 

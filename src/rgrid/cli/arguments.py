@@ -56,6 +56,14 @@ def pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def reasons(text: str) -> list[str | int]:
+    """`timeout,75`: reasons of failure and exit codes."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise argparse.ArgumentTypeError("must name reasons or exit codes, such as timeout,75")
+    return [int(word) if word.isdecimal() else word for word in words]
+
+
 def script_split(words: list[str]) -> tuple[list[str], list[str]]:
     """The options of `run`, and the script with all that belongs to it."""
     position = 0

@@ -58,7 +58,7 @@ def _facts(execution: Execution) -> list[tuple[str, str | None]]:
         ("Error", execution.execution_error),
         ("Hint", execution.hint),
         ("Exit code", None if execution.exit_code is None else str(execution.exit_code)),
-        ("Queue position", None if execution.queue_position is None else str(execution.queue_position)),
+        ("Waits", _waits(execution)),
         ("Runtime", execution.runtime),
         ("Arguments", " ".join(execution.args)),
         ("Inputs", ", ".join(each.name for each in execution.inputs)),
@@ -74,6 +74,18 @@ def _facts(execution: Execution) -> list[tuple[str, str | None]]:
         ("Retry of", execution.retry_of),
         ("Labels", ", ".join(f"{key}={value}" for key, value in (execution.user_metadata or {}).items())),
     ]
+
+
+def _waits(execution: Execution) -> str | None:
+    waiting = execution.waiting
+    if waiting is None:
+        return None
+    said = waiting.message
+    if waiting.queue_position is not None:
+        said += f" Position {waiting.queue_position} in the queue."
+    if waiting.estimated_start_at is not None:
+        said += f" Expected to start at {moment(waiting.estimated_start_at)}."
+    return said
 
 
 def _next(execution: Execution, has_outputs: bool) -> str:

@@ -49,6 +49,9 @@ def add_run(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -
         type=arguments.pair,
         help="a label to find it by",
     )
+    add("--priority", metavar="N", type=int, default=0, help="-10 to 10; higher goes first among those that wait")
+    add("--queue-timeout", metavar="TIME", type=arguments.seconds, help="give up when no worker takes it in this time")
+    add("--retry-on", metavar="LIST", type=arguments.reasons, help="such as timeout,75: reasons and exit codes")
     add("--name", metavar="TEXT", help="what lists call it; the script's file name if not given")
     add("--output-dir", metavar="DIR", type=Path, default=Path(), help="where its files go; here if not given")
     add("--remote-only", action="store_true", help="leave its files on the grid")
@@ -222,6 +225,9 @@ def _submission(args: argparse.Namespace, script: Path, text: str, mapped: Mappe
         network=args.network,
         requirements_content=requirements.read_text() if has_requirements else None,
         user_metadata=dict(args.metadata) or None,
+        retry_on=args.retry_on,
+        queue_timeout_seconds=args.queue_timeout,
+        priority=args.priority,
     )
 
 

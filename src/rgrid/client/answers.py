@@ -1,6 +1,6 @@
 """What the service answers, as far as a client looks at it. Fields that are not named here are ignored."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -49,6 +49,16 @@ class Attempt(Answer, frozen=True, kw_only=True):
     cost_micros: int = 0
 
 
+class Waiting(Answer, frozen=True, kw_only=True):
+    """Why an execution has not started: `reason` for programs, `message` for people."""
+
+    reason: str
+    message: str
+    queue_position: int | None = None
+    until: datetime | None = None
+    estimated_start_at: datetime | None = None
+
+
 class ExecutionRow(Answer, frozen=True, kw_only=True):
     """One line of a list."""
 
@@ -91,6 +101,8 @@ class Execution(ExecutionRow, frozen=True, kw_only=True):
     inputs: list[InputFile] = []
     upload_urls: dict[str, str] | None = None
     queue_position: int | None = None
+    waiting: Waiting | None = None
+    priority: int = 0
     cost_display: str = ""
     worker_hostname: str | None = None
     execution_metadata: dict[str, str] | None = None
@@ -163,6 +175,71 @@ class Worker(Answer, frozen=True, kw_only=True):
     started_at: datetime
     last_heartbeat_at: datetime
     runtimes: list[str] = []
+
+
+class CostRow(Answer, frozen=True, kw_only=True):
+    executions: int
+    compute_time_seconds: float
+    cost_micros: int
+    cost_display: str
+
+
+class CostDay(CostRow, frozen=True, kw_only=True):
+    date: date
+
+
+class CostGroup(CostRow, frozen=True, kw_only=True):
+    name: str | None
+
+
+class Cost(Answer, frozen=True, kw_only=True):
+    """What a span of UTC days cost; the days sum to the total."""
+
+    start_date: date
+    end_date: date
+    total_cost_micros: int
+    total_cost_display: str
+    total_executions: int
+    by_date: list[CostDay]
+    group_by: str | None = None
+    groups: list[CostGroup] | None = None
+
+
+class Estimate(Answer, frozen=True, kw_only=True):
+    runtime: str
+    estimated_executions: int
+    estimated_duration_seconds: float
+    estimated_p90_seconds: float
+    estimated_wall_seconds: float
+    estimated_wall_p90_seconds: float
+    estimated_cost_micros: int
+    estimated_cost_display: str
+    estimated_p90_cost_display: str
+    basis: str
+    sample_size: int
+    assumptions: list[str] = []
+
+
+class CostLimit(Answer, frozen=True, kw_only=True):
+    """What the present month has cost and may cost."""
+
+    has_limit: bool
+    monthly_limit_micros: int | None
+    monthly_limit_display: str
+    current_usage_micros: int
+    current_usage_display: str
+    reserved_micros: int
+    reserved_display: str
+    usage_percent: int | None
+    status: str
+    alert_threshold_percent: int
+    period_start: datetime
+    message: str | None = None
+
+
+class CostLimitAction(Action, frozen=True, kw_only=True):
+    monthly_limit_micros: int | None
+    monthly_limit_display: str
 
 
 class Me(Answer, frozen=True, kw_only=True):

@@ -16,7 +16,11 @@ import msgspec
 from rgrid.client.answers import (
     Action,
     Artifact,
+    Cost,
+    CostLimit,
+    CostLimitAction,
     DownloadUrl,
+    Estimate,
     EventRecord,
     Execution,
     ExecutionRow,
@@ -61,6 +65,9 @@ class Submission(msgspec.Struct, kw_only=True, omit_defaults=True):
     requirements_content: str | None = None
     user_metadata: dict[str, str] | None = None
     batch_id: str | None = None
+    retry_on: list[str | int] | None = None
+    queue_timeout_seconds: int | None = None
+    priority: int = 0
 
 
 class Declared(msgspec.Struct, frozen=True):
@@ -237,6 +244,37 @@ class Client:
         url = urljoin(self.url, signed.download_url)
         sha256 = signed.sha256 or artifact.sha256
         return download(self.transport, url, folder, artifact.filename, sha256, signed.size_bytes, progress)
+
+    # ---------------------------------------------------------------- cost
+
+    def cost(self, **query: object) -> Cost:
+        """What was spent: since, until (dates), group_by, metadata_key."""
+        return msgspec.convert(self.cost_document(query), Cost)
+
+    def cost_document(self, query: Mapping[str, object]) -> dict[str, Any]:
+        found: dict[str, Any] = self.document("GET", "/cost", query=query)
+        return found
+
+    def estimate(self, **query: object) -> Estimate:
+        """What it would take: runtime, files, parallel, cpu, script_sha256."""
+        return msgspec.convert(self.estimate_document(query), Estimate)
+
+    def estimate_document(self, query: Mapping[str, object]) -> dict[str, Any]:
+        found: dict[str, Any] = self.document("GET", "/estimate", query=query)
+        return found
+
+    def cost_limit(self) -> CostLimit:
+        return msgspec.convert(self.document("GET", "/cost/limit"), CostLimit)
+
+    def set_cost_limit(self, micros: int, alert_threshold_percent: int | None = None) -> CostLimitAction:
+        """What a calendar month may cost, in micros of a euro."""
+        body = {"monthly_limit_micros": micros}
+        if alert_threshold_percent is not None:
+            body["alert_threshold_percent"] = alert_threshold_percent
+        return msgspec.convert(self.document("PUT", "/cost/limit", body=body), CostLimitAction)
+
+    def remove_cost_limit(self) -> CostLimitAction:
+        return msgspec.convert(self.document("DELETE", "/cost/limit"), CostLimitAction)
 
     # ---------------------------------------------------------------- who, where, how
 

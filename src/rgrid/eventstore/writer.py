@@ -17,7 +17,7 @@ from rgrid.eventstore.append import Append, Appended, Decision, Inline
 from rgrid.eventstore.codec import Codec, decode_cause, encode_cause
 from rgrid.eventstore.signal import Signal
 from rgrid.eventstore.store import STREAM
-from rgrid.kernel.errors import Conflict, RgridError, Unavailable
+from rgrid.kernel.errors import Conflict, Unavailable
 from rgrid.kernel.messages import AnyRecorded, Recorded
 from rgrid.postgres.pool import GONE
 
@@ -134,16 +134,12 @@ class GroupWriter:
                 with _bounded(self._connection):
                     await self._commit(batch)
                 return
-            except RgridError as refused:
-                # Only a decision refuses, and a decision goes alone.
-                _fail(batch[0], refused)
-                return
             except GONE as lost:
                 # The commit may have happened: `_settle_ambiguous` finds out on the next connection.
                 log.warning("the writer lost its connection: %s", lost)
                 self._drop_connection()
                 await asyncio.sleep(RECONNECT_WAIT_S)
-            except Exception as refused:  # noqa: BLE001 -- what an inline projection raises fails its append, never the writer
+            except Exception as refused:  # noqa: BLE001 -- what is raised within an append fails it, never the writer
                 await self._write_apart(batch, refused)
                 return
         for waiting in batch:
@@ -281,6 +277,8 @@ def _fail(waiting: _Waiting, error: Exception) -> None:
 def _translated(refused: Exception) -> Exception:
     if isinstance(refused, asyncpg.UniqueViolationError):
         return Conflict("It exists already.", code=refused.constraint_name or "duplicate")
+    if isinstance(refused, asyncpg.CheckViolationError):
+        return Conflict("It does not fit the state of the grid any more.", code=refused.constraint_name or "check")
     if isinstance(refused, asyncpg.DiskFullError):
         return Unavailable("The database's disk is full.", code="disk_full", retry_after_s=30)
     return refused

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Literal
 
-from rgrid.executions.events import DeclaredInput, FailureReason, StoredArtifact, StoredFile
+from rgrid.executions.events import DeclaredInput, FailureReason, RetryRules, StoredArtifact, StoredFile
 from rgrid.kernel.messages import Command
 
 
@@ -32,6 +32,10 @@ class SubmitExecution(Command, frozen=True, kw_only=True):
     retry_of: str | None = None
     root_execution_id: str
     created_by: str
+    retry: RetryRules | None = None
+    queue_timeout_s: int | None = None
+    priority: int = 0
+    reserved_micros: int = 0
 
 
 class CompleteInputs(Command, frozen=True, kw_only=True):
@@ -42,6 +46,10 @@ class CompleteInputs(Command, frozen=True, kw_only=True):
 
 class ExpireInputs(Command, frozen=True, kw_only=True):
     """The deadline for inputs may have passed."""
+
+
+class ExpireWait(Command, frozen=True, kw_only=True):
+    """It may have waited for a worker for longer than it is willing to."""
 
 
 class ClaimExecution(Command, frozen=True, kw_only=True):
@@ -87,6 +95,35 @@ class CancelExecution(Command, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class SetLimit(Command, frozen=True, kw_only=True):
+    """Let a calendar month cost no more than this."""
+
+    limit_micros: int
+    threshold_percent: int
+    set_by: str
+
+
+class RemoveLimit(Command, frozen=True, kw_only=True):
+    """Let a month cost anything."""
+
+    removed_by: str
+
+
+class NoteUsage(Command, frozen=True, kw_only=True):
+    """What the month has cost so far: somebody may have to be told."""
+
+    month: str
+    used_micros: int
+
+
 ExecutionCommand = (
-    SubmitExecution | CompleteInputs | ExpireInputs | ClaimExecution | FinishAttempt | LoseAttempt | CancelExecution
+    SubmitExecution
+    | CompleteInputs
+    | ExpireInputs
+    | ExpireWait
+    | ClaimExecution
+    | FinishAttempt
+    | LoseAttempt
+    | CancelExecution
 )
+BudgetCommand = SetLimit | RemoveLimit | NoteUsage

@@ -14,3 +14,8 @@ def hourly_micros(rate_micros: int, cpu: float) -> int:
 def attempt_micros(duration_ms: int, hourly: int) -> int:
     """The cost of so many milliseconds, rounded half up: 120,000 ms at 8,000 an hour cost 267."""
     return (duration_ms * hourly + MS_PER_HOUR // 2) // MS_PER_HOUR
+
+
+def reserve_micros(timeout_s: int, cpu: float, rate_micros: int) -> int:
+    """The cost of one attempt that runs for its whole timeout: what a spending limit keeps aside."""
+    return attempt_micros(timeout_s * 1000, hourly_micros(rate_micros, cpu))

@@ -1,4 +1,7 @@
-"""Facts about executions. Public: projections and higher slices may import this. Stream `execution-{id}`."""
+"""Facts about executions. Public: projections and higher slices may import this.
+
+Streams `execution-{id}` and, for what a month may cost, `budget-monthly`.
+"""
 
 from datetime import datetime
 from typing import Final, Literal
@@ -48,9 +51,19 @@ class StoredArtifact(msgspec.Struct, frozen=True, kw_only=True):
     content_type: str
 
 
+class RetryRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which ends of an attempt lead to another one, and the wait before it: `backoff_s`, doubled each time."""
+
+    reasons: list[FailureReason] = []
+    exit_codes: list[int] = []
+    backoff_s: float
+    backoff_max_s: float
+
+
 class ExecutionSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """Everything that was asked for. `env_sealed` values are encrypted under the stream's data key; `env_names` are
-    in clear; the script itself lies in the object store under `script_sha256`."""
+    """Everything that was asked for. Without `retry` the grid's own rules hold. `reserved_micros` counts against a
+    spending limit until the execution ends. `env_sealed` values are encrypted under the stream's data key; `env_names`
+    are in clear; the script itself lies in the object store under `script_sha256`."""
 
     name: str | None = None
     script_sha256: str
@@ -73,6 +86,10 @@ class ExecutionSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
     created_by: str
     submitted_at: datetime
     inputs_deadline: datetime | None = None
+    retry: RetryRules | None = None
+    queue_timeout_s: int | None = None
+    priority: int = 0
+    reserved_micros: int = 0
 
 
 class InputsVerified(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -83,7 +100,8 @@ class InputsVerified(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ExecutionQueued(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """A worker may claim it from `not_before` on. Carries what a claim must know to match worker and execution."""
+    """A worker may claim it from `not_before` until `expires_at`, those of higher priority first. Carries what a claim
+    must know to match worker and execution."""
 
     attempt: int
     runtime: str
@@ -92,6 +110,8 @@ class ExecutionQueued(Event, frozen=True, kw_only=True, omit_defaults=True):
     batch_id: str | None = None
     not_before: datetime
     queued_at: datetime
+    expires_at: datetime | None = None
+    priority: int = 0
 
 
 class ExecutionClaimed(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -184,6 +204,43 @@ class StaleResultRefused(Event, frozen=True, kw_only=True, omit_defaults=True):
     refused_at: datetime
 
 
+class BudgetLimitSet(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """From now on a calendar month may cost so much. At `threshold_percent` of it somebody is warned."""
+
+    limit_micros: int
+    threshold_percent: int
+    set_by: str
+    set_at: datetime
+
+
+class BudgetLimitRemoved(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A month may cost anything again."""
+
+    removed_by: str
+    removed_at: datetime
+
+
+class BudgetWarned(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The month's cost reached the threshold. Once a month, and again after the limit was changed."""
+
+    month: str
+    used_micros: int
+    limit_micros: int
+    threshold_percent: int
+    warned_at: datetime
+
+
+class BudgetBlocked(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The month's cost reached the limit: nothing new is accepted. Once a month, and again after a change."""
+
+    month: str
+    used_micros: int
+    limit_micros: int
+    blocked_at: datetime
+
+
+BudgetEvent = BudgetLimitSet | BudgetLimitRemoved | BudgetWarned | BudgetBlocked
+
 ExecutionEvent = (
     ExecutionSubmitted
     | InputsVerified
@@ -212,4 +269,8 @@ TOPICS: Final[dict[str, type[Event]]] = {
     "execution.timed_out.v1": ExecutionTimedOut,
     "execution.cancelled.v1": ExecutionCancelled,
     "execution.stale_result_refused.v1": StaleResultRefused,
+    "budget.limit_set.v1": BudgetLimitSet,
+    "budget.limit_removed.v1": BudgetLimitRemoved,
+    "budget.warned.v1": BudgetWarned,
+    "budget.blocked.v1": BudgetBlocked,
 }

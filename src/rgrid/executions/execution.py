@@ -1,7 +1,8 @@
 """The execution aggregate: one run of one script. Stream `execution-{id}`.
 
 awaiting_inputs -> queued -> running -> completed | failed | timed_out | cancelled
-running -> queued when an attempt was lost or failed through no fault of the script
+running -> queued when an attempt was lost, failed through no fault of the script, or is to be retried by its rules
+queued -> failed when no worker took it in time
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from rgrid.executions.commands import (
     CompleteInputs,
     ExecutionCommand,
     ExpireInputs,
+    ExpireWait,
     FinishAttempt,
     LoseAttempt,
     SubmitExecution,
@@ -45,7 +47,8 @@ from rgrid.kernel.errors import Rejected
 Status = Literal["absent", "awaiting_inputs", "queued", "running", "completed", "failed", "timed_out", "cancelled"]
 TERMINAL: Final = frozenset({"completed", "failed", "timed_out", "cancelled"})
 RETRIED: Final[frozenset[FailureReason]] = frozenset({"worker_lost", "runtime_unavailable", "internal"})
-BACKOFF_MAX_S: Final = 60
+BACKOFF_S: Final = 1.0
+BACKOFF_MAX_S: Final = 60.0
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +67,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     cost_micros: int = 0
     cancel_requested_by: str | None = None
     cancel_reason: str | None = None
+    wait_until: datetime | None = None
 
 
 INITIAL: Final = Execution()
@@ -85,6 +89,10 @@ def decide(command: ExecutionCommand, state: Execution, now: datetime) -> Sequen
             if state.status != "awaiting_inputs" or deadline is None or now < deadline:
                 return []
             return [_failed(state, "input_missing", None, "The inputs were not uploaded in time.", now)]
+        case ExpireWait():
+            if state.status != "queued" or state.wait_until is None or now < state.wait_until:
+                return []
+            return [_failed(state, "runtime_unavailable", None, _waited_too_long(state), now)]
         case ClaimExecution():
             return _claim(command, state, now)
         case FinishAttempt():
@@ -121,6 +129,10 @@ def _submit(command: SubmitExecution, state: Execution, now: datetime) -> Sequen
         created_by=command.created_by,
         submitted_at=now,
         inputs_deadline=None if ready else now + timedelta(seconds=command.inputs_deadline_s),
+        retry=command.retry,
+        queue_timeout_s=command.queue_timeout_s,
+        priority=command.priority,
+        reserved_micros=command.reserved_micros,
     )
     if not ready:
         return [spec]
@@ -194,6 +206,8 @@ def _after(ended: AttemptEnded, state: Execution, now: datetime) -> ExecutionEve
     reason: FailureReason = ended.failure_reason or "internal"
     if ended.status == "completed":
         return ExecutionCompleted(finalized_cost_micros=total, completed_at=now)
+    if state.spec is not None and _is_retried(ended, state, state.spec):
+        return _queued(state.spec, state.attempt + 1, now, now + _backoff(state, state.spec))
     if ended.status == "timed_out":
         return ExecutionTimedOut(error=ended.error, finalized_cost_micros=total, completed_at=now)
     if state.cancel_requested_by is not None and (ended.status in ("cancelled", "lost") or reason in RETRIED):
@@ -203,9 +217,6 @@ def _after(ended: AttemptEnded, state: Execution, now: datetime) -> ExecutionEve
             finalized_cost_micros=total,
             completed_at=now,
         )
-    if reason in RETRIED and state.spec is not None and state.retries < state.spec.max_retries:
-        wait = _backoff(state)
-        return _queued(state.spec, state.attempt + 1, now, now + wait)
     return ExecutionFailed(
         failure_reason=reason,
         exit_code=ended.exit_code,
@@ -215,13 +226,23 @@ def _after(ended: AttemptEnded, state: Execution, now: datetime) -> ExecutionEve
     )
 
 
-def _backoff(state: Execution) -> timedelta:
+def _is_retried(ended: AttemptEnded, state: Execution, spec: ExecutionSubmitted) -> bool:
+    """Whether another attempt follows: by the submitter's rules, else only for what is no fault of the script."""
+    if state.cancel_requested_by is not None or ended.status == "cancelled" or state.retries >= spec.max_retries:
+        return False
+    reason: FailureReason = "timeout" if ended.status == "timed_out" else ended.failure_reason or "internal"
+    if spec.retry is None:
+        return reason in RETRIED
+    return reason in spec.retry.reasons or (reason == "exit_code" and ended.exit_code in spec.retry.exit_codes)
+
+
+def _backoff(state: Execution, spec: ExecutionSubmitted) -> timedelta:
     """1, 2, 4 … 60 s with ±25 % jitter, drawn from the execution so that a decision stays a pure function."""
-    assert state.spec is not None
-    seed = f"{state.spec.root_execution_id}:{state.spec.script_sha256}:{state.attempt}".encode()
+    seed = f"{spec.root_execution_id}:{spec.script_sha256}:{state.attempt}".encode()
     share = hashlib.blake2b(seed, digest_size=4).digest()
     jitter = 0.75 + 0.5 * int.from_bytes(share, "big") / 0xFFFF_FFFF
-    return timedelta(seconds=min(BACKOFF_MAX_S, 2**state.retries) * jitter)
+    first_s, max_s = (spec.retry.backoff_s, spec.retry.backoff_max_s) if spec.retry else (BACKOFF_S, BACKOFF_MAX_S)
+    return timedelta(seconds=min(max_s, first_s * 2**state.retries) * jitter)
 
 
 def _cancel(command: CancelExecution, state: Execution, now: datetime) -> Sequence[ExecutionEvent]:
@@ -255,7 +276,14 @@ def _queued(spec: ExecutionSubmitted | None, attempt: int, now: datetime, not_be
         batch_id=spec.batch_id,
         not_before=not_before,
         queued_at=now,
+        expires_at=None if spec.queue_timeout_s is None else not_before + timedelta(seconds=spec.queue_timeout_s),
+        priority=spec.priority,
     )
+
+
+def _waited_too_long(state: Execution) -> str:
+    assert state.spec is not None
+    return f"No worker took it within its queue timeout of {state.spec.queue_timeout_s} s."
 
 
 def _failed(
@@ -282,8 +310,8 @@ def evolve(state: Execution, event: ExecutionEvent) -> Execution:
             return Execution(status="awaiting_inputs", spec=event)
         case InputsVerified(files=files):
             return replace(state, inputs=tuple(files))
-        case ExecutionQueued(attempt=attempt):
-            return replace(state, status="queued", retries=attempt - 1)
+        case ExecutionQueued(attempt=attempt, expires_at=expires_at):
+            return replace(state, status="queued", retries=attempt - 1, wait_until=expires_at)
         case ExecutionClaimed():
             return replace(
                 state,

@@ -1,4 +1,5 @@
-"""What time does to executions: attempts whose lease is over are lost, inputs that never came fail."""
+"""What time does to executions: attempts whose lease is over are lost, inputs that never came and workers that never
+took it fail, and somebody is told how near the month is to its limit."""
 
 from collections.abc import Sequence
 
@@ -6,10 +7,11 @@ import asyncpg
 
 from rgrid.eventstore.append import Rider
 from rgrid.eventstore.handle import Handler
-from rgrid.executions import leases
-from rgrid.executions.commands import ExpireInputs, LoseAttempt
+from rgrid.executions import budget, leases, spending
+from rgrid.executions.commands import ExpireInputs, ExpireWait, LoseAttempt, NoteUsage
 from rgrid.executions.execution import DECIDER
 from rgrid.executions.following import LinesStored
+from rgrid.kernel.clock import now
 from rgrid.kernel.ids import new_command_id
 from rgrid.kernel.messages import Cause
 
@@ -48,6 +50,23 @@ async def expire_inputs(handler: Handler, overdue: Sequence[str]) -> None:
     """Fail executions whose inputs did not come in time."""
     for execution_id in overdue:
         await handler.handle(DECIDER, execution_id, ExpireInputs(), _cause())
+
+
+async def expire_waits(handler: Handler, overdue: Sequence[str]) -> None:
+    """Fail executions that no worker took within their queue timeout."""
+    for execution_id in overdue:
+        await handler.handle(DECIDER, execution_id, ExpireWait(), _cause())
+
+
+async def note_usage(pool: asyncpg.Pool, handler: Handler) -> None:
+    """Record that the month's cost has come to the threshold or to the limit, once each."""
+    moment = now()
+    spent = await spending.spent(pool, moment)
+    if spent.limit_micros is None or spent.threshold_percent is None:
+        return
+    if budget.used_percent(spent.used_micros, spent.limit_micros) >= spent.threshold_percent:
+        command = NoteUsage(month=f"{spending.month_of(moment):%Y-%m}", used_micros=spent.used_micros)
+        await handler.handle(budget.DECIDER, budget.ENTITY_ID, command, _cause())
 
 
 def _cause() -> Cause:

@@ -25,6 +25,7 @@ from rgrid.kernel.clock import now
 from rgrid.kernel.errors import Conflict, Rejected, RgridError, Unavailable
 from rgrid.kernel.ids import new_command_id, new_id
 from rgrid.kernel.messages import Cause
+from rgrid.kernel.rates import RateTable
 from rgrid.pool.outputs import content_type_of
 from rgrid.pool.protocol import (
     Assignment,
@@ -102,6 +103,7 @@ class InProcessWork:
         self._data_keys = data_keys
         self._secrets = secrets
         self._settings = settings
+        self._rates = RateTable(settings.cost_rates, settings.rate_micros_per_vcpu_hour)
         self._lines_stored = lines_stored
         self._workers: dict[str, WorkerInfo] = {}
         self._turns: dict[str, int] = {}
@@ -181,7 +183,7 @@ class InProcessWork:
             worker_hostname=worker.hostname,
             runner_kind=worker.runner_kind,
             sandbox_level=worker.sandbox_level,
-            rate_micros=self._settings.rate_micros_per_vcpu_hour,
+            rate_micros=self._rates.at(worker.runner_kind, now()),
         )
         try:
             handled = await self._handler.handle(
