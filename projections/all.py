@@ -2,11 +2,12 @@
 
 from typing import Final
 
-from projections import artifacts, executions, keys, run_queue, workers
+from projections import artifacts, batches, executions, keys, run_queue, workers
 from rgrid.subscriptions.projection import Projection
 
 ALL: Final[tuple[Projection, ...]] = (
     artifacts.PROJECTION,
+    batches.PROJECTION,
     executions.PROJECTION,
     keys.PROJECTION,
     run_queue.PROJECTION,

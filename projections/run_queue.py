@@ -1,6 +1,7 @@
 """What waits for a worker, and in which order? Inline: a claim must see what was queued a moment ago.
 
-Each batch is a lane of its own and single executions share one, so that lanes can be served in turn.
+Each batch is a lane of its own and single executions share one, so that lanes can be served in turn. What runs of a
+batch with a limit is counted here, because only what is written with the claim can keep two workers within it.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,22 +11,58 @@ from typing import Final
 
 import msgspec
 
-from rgrid.executions.events import ExecutionCancelled, ExecutionClaimed, ExecutionQueued
+from rgrid.executions.events import (
+    AttemptEnded,
+    BatchCancelRequested,
+    BatchCreated,
+    BatchFailedFast,
+    BatchRetried,
+    ExecutionCancelled,
+    ExecutionClaimed,
+    ExecutionQueued,
+)
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.postgres.paging import Queryable
 from rgrid.postgres.pool import Connection
 from rgrid.subscriptions.projection import Projection
 
 LANES_MAX: Final = 1_000
+_OF_EXECUTIONS: Final = (ExecutionQueued, ExecutionClaimed, ExecutionCancelled, AttemptEnded)
+_BEGUN: Final = """
+    with begun as (
+        insert into run_queue_running (execution_id, lane)
+        select b.execution_id, b.lane from unnest($1::text[], $2::text[]) as b(execution_id, lane)
+        join run_queue_lanes l on l.lane = b.lane and l.max_parallel is not null
+        on conflict do nothing returning lane
+    )
+    update run_queue_lanes l set running = l.running + n.count
+    from (select lane, count(*) from begun group by lane) n where l.lane = n.lane
+"""
+_ENDED: Final = """
+    with ended as (delete from run_queue_running where execution_id = any($1) returning lane)
+    update run_queue_lanes l set running = l.running - n.count
+    from (select lane, count(*) from ended group by lane) n where l.lane = n.lane
+"""
 
 
 async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
-    """The newest event of each execution decides whether it waits."""
-    newest = {at.entity_id: at for at in batch}
+    """The newest event of each execution decides whether it waits and whether it runs."""
+    await _open_and_hold_lanes(connection, batch)
+    newest = {at.entity_id: at for at in batch if isinstance(at.event, _OF_EXECUTIONS)}
+    lanes = {at.entity_id: at.event.batch_id or "" for at in batch if isinstance(at.event, ExecutionQueued)}
     waiting = [(key, at.event, at.position) for key, at in newest.items() if isinstance(at.event, ExecutionQueued)]
-    gone = [key for key, at in newest.items() if not isinstance(at.event, ExecutionQueued)]
+    gone = {at.entity_id for at in batch if isinstance(at.event, _OF_EXECUTIONS[1:])}
     if gone:
-        await connection.execute("delete from run_queue where execution_id = any($1)", gone)
+        left = await connection.fetch(
+            "delete from run_queue where execution_id = any($1) returning execution_id, lane", list(gone)
+        )
+        lanes |= {row["execution_id"]: row["lane"] for row in left}
+    if any(isinstance(at.event, AttemptEnded) for at in batch):
+        ended = [key for key, at in newest.items() if not isinstance(at.event, ExecutionClaimed)]
+        await connection.execute(_ENDED, ended)
+    running = [key for key, at in newest.items() if isinstance(at.event, ExecutionClaimed) and lanes.get(key)]
+    if running:
+        await connection.execute(_BEGUN, running, [lanes[key] for key in running])
     if waiting:
         await connection.execute(
             "insert into run_queue (execution_id, lane, runtime, cpu, memory_mb, not_before, queued_position)"
@@ -41,10 +78,26 @@ async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
         )
 
 
+async def _open_and_hold_lanes(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
+    for at in batch:
+        match at.event:
+            case BatchCreated(max_parallel=max_parallel):
+                await connection.execute(
+                    "insert into run_queue_lanes (lane, max_parallel) values ($1, $2)", at.entity_id, max_parallel
+                )
+            case BatchCancelRequested() | BatchFailedFast() | BatchRetried():
+                # The lane of an open batch isn't there to be held: others may still add to it.
+                await connection.execute(
+                    "update run_queue_lanes set is_held = $2 where lane = $1",
+                    at.entity_id,
+                    not isinstance(at.event, BatchRetried),
+                )
+
+
 PROJECTION: Final = Projection(
     name="run_queue",
-    version=1,
-    on=(ExecutionQueued, ExecutionClaimed, ExecutionCancelled),
+    version=2,
+    on=(*_OF_EXECUTIONS, BatchCreated, BatchCancelRequested, BatchFailedFast, BatchRetried),
     ddl=files("projections") / "run_queue.sql",
     inline=True,
     on_batch=project,
@@ -67,13 +120,18 @@ _CANDIDATES: Final = """
         from lanes where lanes.lane is not null
     )
     select head.execution_id, head.lane, head.queued_position
-    from (select lane from lanes where lane is not null limit $4) l
+    from (
+        select w.lane, least($1, n.max_parallel - n.running) as free
+        from lanes w left join run_queue_lanes n using (lane)
+        where w.lane is not null and n.is_held is not true and (n.max_parallel is null or n.running < n.max_parallel)
+        limit $4
+    ) l
     cross join lateral (
         select q.execution_id, q.lane, q.queued_position from run_queue q
         where q.lane = l.lane and q.not_before <= clock_timestamp() and q.runtime = any($2) and q.memory_mb <= $3
           and q.cpu <= $5 and not exists (select from rgrid.claim_reservations r
                           where r.execution_id = q.execution_id and r.reserved_until > clock_timestamp())
-        order by q.queued_position limit $1
+        order by q.queued_position limit l.free
     ) head
     order by head.queued_position
 """
@@ -82,7 +140,8 @@ _CANDIDATES: Final = """
 async def candidates(
     connection: Queryable, limit: int, runtimes: Collection[str], memory_mb_max: int, cpu_max: float
 ) -> list[Waiting]:
-    """The oldest `limit` of every lane that a worker of this size with these runtimes could run now."""
+    """The oldest `limit` of every lane that a worker of this size with these runtimes could run now; of a batch no more
+    than its limit leaves room for."""
     rows = await connection.fetch(_CANDIDATES, limit, list(runtimes), memory_mb_max, LANES_MAX, cpu_max)
     return [Waiting(**dict(row)) for row in rows]
 

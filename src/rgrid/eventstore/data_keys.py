@@ -51,13 +51,23 @@ class DataKeys:
         """Each value encrypted, in base64. Raises Gone when the stream was forgotten."""
         if not values:
             return {}
-        cipher = AESGCM(await self._key(stream_id, make=True))
-        sealed = {}
-        for name, value in values.items():
-            nonce = os.urandom(_NONCE_BYTES)
-            secret = cipher.encrypt(nonce, value.encode("utf-8", "surrogatepass"), _bound(stream_id, name))
-            sealed[name] = base64.b64encode(_FORMAT + nonce + secret).decode()
-        return sealed
+        return _sealed(await self._key(stream_id, make=True), stream_id, values)
+
+    async def seal_new(self, streams: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+        """The values of many streams whose ids were just made, each under a key of its own, in one statement."""
+        keys = {stream_id: AESGCM.generate_key(256) for stream_id, values in streams.items() if values}
+        if keys:
+            await self._pool.execute(
+                "insert into rgrid.data_keys (stream_id, master_id, wrapped_key)"
+                " select stream_id, $2, wrapped_key from unnest($1::text[], $3::bytea[]) as k(stream_id, wrapped_key)",
+                list(keys),
+                self._present,
+                [self._wrapped(stream_id, key) for stream_id, key in keys.items()],
+            )
+        return {
+            stream_id: _sealed(keys[stream_id], stream_id, values) if values else {}
+            for stream_id, values in streams.items()
+        }
 
     async def open(self, stream_id: str, sealed: Mapping[str, str]) -> dict[str, str]:
         """The values in clear. Raises Gone when the stream was forgotten, Unreadable when they don't open."""
@@ -142,6 +152,16 @@ class DataKeys:
             return master.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], stream_id.encode())
         except InvalidTag:
             raise Unreadable(f"The data key of {stream_id} was changed.") from None
+
+
+def _sealed(key: bytes, stream_id: str, values: Mapping[str, str]) -> dict[str, str]:
+    cipher = AESGCM(key)
+    sealed = {}
+    for name, value in values.items():
+        nonce = os.urandom(_NONCE_BYTES)
+        secret = cipher.encrypt(nonce, value.encode("utf-8", "surrogatepass"), _bound(stream_id, name))
+        sealed[name] = base64.b64encode(_FORMAT + nonce + secret).decode()
+    return sealed
 
 
 def _fingerprint(key: bytes) -> str:

@@ -42,6 +42,19 @@ Riders = Callable[[S, Sequence[E], int], Sequence[Rider]]
 
 
 @dataclass(frozen=True, slots=True)
+class NewStream:
+    """A stream that begins in the append of another one: its first command, decided on nothing."""
+
+    decider: Decider[Any, Any, Any]
+    entity_id: str
+    command: Command
+
+
+Along = Callable[[S, Sequence[E]], Sequence[NewStream]]
+"""(state after, events) -> the streams that begin with them, all in one append."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Asked(Generic[C, S, E]):
     """A command on its way: everything but the state it meets."""
 
@@ -51,18 +64,24 @@ class _Asked(Generic[C, S, E]):
     cause: Cause
     expected_version: int | None
     riders: Riders[S, E] | None
+    along: Along[S, E] | None
     now: Now
 
     def plan(self, state: S, version: int) -> "_Plan[S, E]":
         """What would be appended on this state. Raises StaleVersion and what `decide` raises."""
         if self.expected_version is not None and self.expected_version != version:
             raise StaleVersion(f"The resource is at version {version}, not {self.expected_version}.")
-        events = self.decider.decide(self.command, state, self.now())
+        now = self.now()
+        events = self.decider.decide(self.command, state, now)
         if not events:
             return _Plan(state, (), version, None)
         after = self.decider.fold(state, events)
         last = version + len(events)
         new = [NewEvent(self.stream_id, version + 1 + index, event) for index, event in enumerate(events)]
+        for one in self.along(after, events) if self.along else ():
+            first = one.decider.decide(one.command, one.decider.initial, now)
+            stream_id = one.decider.stream_id(one.entity_id)
+            new += [NewEvent(stream_id, index, event) for index, event in enumerate(first, 1)]
         riders = self.riders(after, events, last) if self.riders else ()
         return _Plan(after, events, last, Append(new, self.cause, riders))
 
@@ -101,11 +120,12 @@ class Handler:
         expected_version: int | None = None,
         new: bool = False,
         riders: Riders[S, E] | None = None,
+        along: Along[S, E] | None = None,
     ) -> Handled[S, E]:
         """Decide `command` on its stream and append what follows. `new` says that the id was just made, so there is
-        nothing to read. Raises what `decide` raises, StaleVersion, Conflict (of a rider), Unavailable."""
+        nothing to read; `along` begins more streams in the same append. Raises what `decide` raises, StaleVersion, Conflict (of a rider), Unavailable."""
         stream_id = decider.stream_id(entity_id)
-        asked = _Asked(decider, stream_id, command, cause, expected_version, riders, self._now)
+        asked = _Asked(decider, stream_id, command, cause, expected_version, riders, along, self._now)
         lock = self._locks.get(stream_id)
         if lock is None:
             lock = self._locks[stream_id] = asyncio.Lock()

@@ -267,6 +267,8 @@ def _fail(waiting: _Waiting, error: Exception) -> None:
 def _translated(refused: Exception) -> Exception:
     if isinstance(refused, asyncpg.UniqueViolationError):
         return Conflict("It exists already.", code=refused.constraint_name or "duplicate")
+    if isinstance(refused, asyncpg.CheckViolationError):
+        return Conflict("A limit would be overshot.", code=refused.constraint_name or "limit")
     if isinstance(refused, asyncpg.DiskFullError):
         return Unavailable("The database's disk is full.", code="disk_full", retry_after_s=30)
     return refused
