@@ -360,13 +360,13 @@ async def unfinished(connection: Queryable, batch_id: str, to_position: int) -> 
     return [row["execution_id"] for row in rows]
 
 
-async def latest(connection: Queryable, batch_id: str, wanted: Collection[str]) -> list[str]:
-    """The latest executions with one of these statuses, in the order of their indexes."""
+async def latest(connection: Queryable, batch_id: str, wanted: Collection[str]) -> list[tuple[str, int]]:
+    """(execution, index) of the latest executions with one of these statuses, in the order of their indexes."""
     rows = await connection.fetch(
-        "select execution_id from batch_items where batch_id = $1 and is_latest and status = any($2)"
+        "select execution_id, batch_index from batch_items where batch_id = $1 and is_latest and status = any($2)"
         " order by batch_index limit $3",
         batch_id,
         list(wanted),
         RETRIED_MAX,
     )
-    return [row["execution_id"] for row in rows]
+    return [(row["execution_id"], row["batch_index"]) for row in rows]

@@ -19,7 +19,9 @@ from rgrid.executions.events import (
     BatchRetried,
     ExecutionCancelled,
     ExecutionClaimed,
+    ExecutionFailed,
     ExecutionQueued,
+    ExecutionTimedOut,
 )
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.postgres.paging import Queryable
@@ -32,16 +34,19 @@ _BEGUN: Final = """
     with begun as (
         insert into run_queue_running (execution_id, lane)
         select b.execution_id, b.lane from unnest($1::text[], $2::text[]) as b(execution_id, lane)
-        join run_queue_lanes l on l.lane = b.lane and l.max_parallel is not null
+        join run_queue_lanes l on l.lane = b.lane and (l.max_parallel is not null or l.fail_fast)
         on conflict do nothing returning lane
     )
     update run_queue_lanes l set running = l.running + n.count
     from (select lane, count(*) from begun group by lane) n where l.lane = n.lane
 """
 _ENDED: Final = """
-    with ended as (delete from run_queue_running where execution_id = any($1) returning lane)
-    update run_queue_lanes l set running = l.running - n.count
-    from (select lane, count(*) from ended group by lane) n where l.lane = n.lane
+    with ended as (delete from run_queue_running where execution_id = any($1) returning execution_id, lane)
+    update run_queue_lanes l
+    set running = l.running - n.count, is_held = l.is_held or (l.fail_fast and n.has_failed)
+    from (
+        select lane, count(*), bool_or(execution_id = any($2)) as has_failed from ended group by lane
+    ) n where l.lane = n.lane
 """
 
 
@@ -59,7 +64,8 @@ async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
         lanes |= {row["execution_id"]: row["lane"] for row in left}
     if any(isinstance(at.event, AttemptEnded) for at in batch):
         ended = [key for key, at in newest.items() if not isinstance(at.event, ExecutionClaimed)]
-        await connection.execute(_ENDED, ended)
+        failed = [at.entity_id for at in batch if isinstance(at.event, ExecutionFailed | ExecutionTimedOut)]
+        await connection.execute(_ENDED, ended, failed)
     running = [key for key, at in newest.items() if isinstance(at.event, ExecutionClaimed) and lanes.get(key)]
     if running:
         await connection.execute(_BEGUN, running, [lanes[key] for key in running])
@@ -81,9 +87,12 @@ async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
 async def _open_and_hold_lanes(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
     for at in batch:
         match at.event:
-            case BatchCreated(max_parallel=max_parallel):
+            case BatchCreated():
                 await connection.execute(
-                    "insert into run_queue_lanes (lane, max_parallel) values ($1, $2)", at.entity_id, max_parallel
+                    "insert into run_queue_lanes (lane, max_parallel, fail_fast) values ($1, $2, $3)",
+                    at.entity_id,
+                    at.event.max_parallel,
+                    at.event.fail_fast,
                 )
             case BatchCancelRequested() | BatchFailedFast() | BatchRetried():
                 # The lane of an open batch isn't there to be held: others may still add to it.
@@ -97,7 +106,15 @@ async def _open_and_hold_lanes(connection: Connection, batch: Sequence[AnyRecord
 PROJECTION: Final = Projection(
     name="run_queue",
     version=2,
-    on=(*_OF_EXECUTIONS, BatchCreated, BatchCancelRequested, BatchFailedFast, BatchRetried),
+    on=(
+        *_OF_EXECUTIONS,
+        ExecutionFailed,
+        ExecutionTimedOut,
+        BatchCreated,
+        BatchCancelRequested,
+        BatchFailedFast,
+        BatchRetried,
+    ),
     ddl=files("projections") / "run_queue.sql",
     inline=True,
     on_batch=project,

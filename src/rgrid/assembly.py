@@ -66,7 +66,7 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
         daemon_pool = await _opened(stack, dsn, "rgrid daemon", DAEMON_CONNECTIONS)
         lines_stored = LinesStored()
         processes = _processes(pool, handler, lines_stored, lambda position: daemon.reached(position))
-        daemon = Daemon(daemon_pool, store, *((ALL, processes) if projecting else ((), ())), handler)
+        daemon = Daemon(daemon_pool, store, ALL if projecting else (), processes if projecting else (), handler)
         await daemon.start()
         stack.push_async_callback(daemon.stop)
         if projecting:

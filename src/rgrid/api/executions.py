@@ -7,6 +7,7 @@ import msgspec
 
 from projections import execution_detail, executions
 from rgrid.api import as_of, links, lists, resource
+from rgrid.api.batch_submission import retry_in_batch
 from rgrid.api.event_records import EventRecord, event_record
 from rgrid.api.execution_requests import ExecutionCreate, ExecutionFilter, ReasonRequest
 from rgrid.api.execution_views import ExecutionResponse, ExecutionSummary, summary
@@ -55,15 +56,12 @@ class Executions:
             replies[:] = [Reply(201, body, etag=version, location=f"/api/v1/executions/{execution_id}")]
             return call.riders(replies[0])
 
-        handled = await grid.handler.handle(
-            DECIDER,
-            execution_id,
-            command,
-            call.cause(),
-            new=True,
-            riders=riders,
-        )
-        replies[0].position = handled.position
+        if command.retry_of is None or command.batch_id is None:
+            submitted = await grid.handler.handle(DECIDER, execution_id, command, call.cause(), new=True, riders=riders)
+            position = submitted.position
+        else:
+            position = await retry_in_batch(grid, execution_id, command, call.cause(), riders)
+        replies[0].position = position
         return replies[0]
 
     async def listed(self, call: Call[ExecutionFilter, None]) -> Reply:

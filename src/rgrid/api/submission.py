@@ -11,6 +11,7 @@ from rgrid.api.execution_requests import (
 )
 from rgrid.api.grid import Grid
 from rgrid.api.resource import kept_until
+from rgrid.executions.batch import DECIDER as BATCH
 from rgrid.executions.commands import SubmitExecution
 from rgrid.executions.events import DeclaredInput
 from rgrid.executions.execution import DECIDER
@@ -32,8 +33,8 @@ async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, crea
     if body.cached_input_refs:
         unknown = next(iter(body.cached_input_refs.values()))
         raise NotFound(f"Cached input not found: {unknown}", code="cache_reference_unknown")
-    if body.batch_id is not None and not is_open_batch(body.batch_id):
-        raise NotFound(f"Batch not found: {body.batch_id}")
+    if body.batch_id is not None:
+        await _check_open(grid, body.batch_id)
     script = body.script_content.encode()
     return SubmitExecution(
         name=body.name,
@@ -49,7 +50,7 @@ async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, crea
         network=body.network,
         max_retries=body.max_retries,
         user_metadata=body.user_metadata,
-        inputs=[_input(spec) for spec in inputs],
+        inputs=[as_input(spec) for spec in inputs],
         inputs_deadline_s=grid.settings.inputs_deadline_s,
         batch_id=body.batch_id,
         root_execution_id=execution_id,
@@ -94,6 +95,15 @@ async def command_again(grid: Grid, execution_id: str, detail: Detail, created_b
     )
 
 
+async def _check_open(grid: Grid, batch_id: str) -> None:
+    """Raises NotFound for what can't be the id of a batch, Rejected for one that was made as a whole."""
+    if not is_open_batch(batch_id):
+        raise NotFound(f"Batch not found: {batch_id}")
+    batch, _ = await grid.handler.load(BATCH, batch_id)
+    if batch.is_closed:
+        raise Rejected(f"{batch_id} was made as a whole; nothing can be added to it.", code="batch_closed")
+
+
 async def _check_inputs(grid: Grid, detail: Detail) -> None:
     if not detail.verified:
         return
@@ -104,5 +114,5 @@ async def _check_inputs(grid: Grid, detail: Detail) -> None:
             raise Gone(f"The input {file.name} of {detail.execution_id} is no longer kept.", code="inputs_expired")
 
 
-def _input(spec: InputFileSpec) -> DeclaredInput:
+def as_input(spec: InputFileSpec) -> DeclaredInput:
     return DeclaredInput(name=spec.name, size_bytes=spec.size_bytes, sha256=spec.sha256, content_type=spec.content_type)

@@ -41,13 +41,15 @@ Riders = Callable[[S, Sequence[E], int], Sequence[Rider]]
 """(state after, events, version after) -> statements that commit with them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewStream:
-    """A stream that begins in the append of another one: its first command, decided on nothing."""
+    """A stream that begins in the append of another one: its first command, decided on nothing. `events` are what
+    followed, when riders are asked for."""
 
     decider: Decider[Any, Any, Any]
     entity_id: str
     command: Command
+    events: Sequence[Any] = ()
 
 
 Along = Callable[[S, Sequence[E]], Sequence[NewStream]]
@@ -79,9 +81,9 @@ class _Asked(Generic[C, S, E]):
         last = version + len(events)
         new = [NewEvent(self.stream_id, version + 1 + index, event) for index, event in enumerate(events)]
         for one in self.along(after, events) if self.along else ():
-            first = one.decider.decide(one.command, one.decider.initial, now)
+            one.events = one.decider.decide(one.command, one.decider.initial, now)
             stream_id = one.decider.stream_id(one.entity_id)
-            new += [NewEvent(stream_id, index, event) for index, event in enumerate(first, 1)]
+            new += [NewEvent(stream_id, index, event) for index, event in enumerate(one.events, 1)]
         riders = self.riders(after, events, last) if self.riders else ()
         return _Plan(after, events, last, Append(new, self.cause, riders))
 
@@ -123,7 +125,8 @@ class Handler:
         along: Along[S, E] | None = None,
     ) -> Handled[S, E]:
         """Decide `command` on its stream and append what follows. `new` says that the id was just made, so there is
-        nothing to read; `along` begins more streams in the same append. Raises what `decide` raises, StaleVersion, Conflict (of a rider), Unavailable."""
+        nothing to read; `along` begins more streams in the same append. Raises what `decide` raises, StaleVersion,
+        Conflict (of a rider or an inline read model), Unavailable."""
         stream_id = decider.stream_id(entity_id)
         asked = _Asked(decider, stream_id, command, cause, expected_version, riders, along, self._now)
         lock = self._locks.get(stream_id)
