@@ -44,9 +44,8 @@ KEYS: Final = {
 ITEM_KEYS: Final = (Key("batch_index", "number"), Key("position", "number"))
 
 
-def state_of(counts: Mapping[str, int], begun: int, *, cancel_asked: bool) -> State:
+def state_of(counts: Mapping[str, int], total: int, begun: int, *, cancel_asked: bool) -> State:
     """Where a batch stands by the latest executions of its indexes; `begun` of them were ever started."""
-    total = sum(counts.values())
     if sum(counts[status] for status in TERMINAL) < total:
         return "cancelling" if cancel_asked else "running" if begun else "pending"
     if counts["completed"] == total:
@@ -96,6 +95,7 @@ class _Batch:
     timed_ms: int = 0
     total_cost_micros: int = 0
     position: int = 0
+    declared: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
 
     def weigh(self, item: _Item, by: int) -> None:
@@ -107,9 +107,10 @@ class _Batch:
             self.timed_ms += by * item.duration_ms
 
     def row(self) -> list[Any]:
-        total = sum(self.counts.values())
+        # The executions of a large batch come in several pages; it has all of them from its first event on.
+        total = max(self.declared, sum(self.counts.values()))
         is_over = sum(self.counts[status] for status in TERMINAL) == total
-        status = state_of(self.counts, self.begun, cancel_asked=self.cancel_asked)
+        status = state_of(self.counts, total, self.begun, cancel_asked=self.cancel_asked)
         own = [getattr(self, name) for name in _BATCH_FIELDS]
         return [*own, *self.counts.values(), total, status, self.last_ended_at if is_over else None]
 
@@ -206,6 +207,7 @@ class _Page:
                 max_parallel=event.max_parallel,
                 fail_fast=event.fail_fast,
                 failures_max=event.failures_max,
+                declared=event.total,
                 user_metadata=None if metadata is None else msgspec.json.encode(metadata).decode(),
             )
         batch = self._touch(at.entity_id, at)

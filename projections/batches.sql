@@ -14,6 +14,7 @@ create table batches (
     last_ended_at timestamptz,
     completed_at timestamptz,
     -- Counts of the latest execution of each index.
+    declared integer not null,
     total integer not null,
     awaiting_inputs integer not null,
     queued integer not null,

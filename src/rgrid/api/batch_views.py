@@ -193,11 +193,16 @@ def eta_seconds(row: Row) -> int | None:
     if not row["timed"]:
         return None
     mean_s: float = row["timed_ms"] / row["timed"] / 1000
-    return ceil(remaining * mean_s / max(1, row["running"]))
+    return int(ceil(remaining * mean_s / max(1, row["running"])))
 
 
 def is_over(row: Row) -> bool:
     return bool(_terminal(row) == row["total"])
+
+
+def is_whole(row: Row) -> bool:
+    """Whether every execution is counted already; those of a large batch reach the read side in several pages."""
+    return bool(sum(row[name] for name in STATUSES) == row["total"])
 
 
 def _terminal(row: Row) -> int:

@@ -22,13 +22,15 @@ from rgrid.eventstore.handle import NewStream
 from rgrid.executions.batch import DECIDER, Batch
 from rgrid.executions.commands import CancelBatch, RetryBatch
 from rgrid.executions.events import BatchEvent, BatchRetried
-from rgrid.kernel.errors import Rejected
+from rgrid.kernel.errors import Rejected, Unavailable
 from rgrid.kernel.ids import new_id
 from rgrid.web.operation import ActionResponse, Call, NoQuery, Operation, Reply, missing
 from rgrid.web.pages import Page
 
 _TAGS: Final = ("batches",)
 _PATH: Final = "/api/v1/batches"
+_LATE: Final = (503,)
+CAUGHT_UP_TRIES_MAX: Final = 5
 _FAILED: Final = ("failed", "timed_out", "cancelled")
 
 
@@ -142,11 +144,16 @@ class Batches:
         return reply
 
     async def _find(self, batch_id: str) -> Mapping[str, Any]:
-        await self._grid.caught_up()
-        row = await batches.get(self._grid.pool, batch_id)
-        if row is None:
-            raise missing("Batch", batch_id)
-        return row
+        """Raises NotFound; Unavailable for a batch that was made and isn't on the read side in time."""
+        for _ in range(CAUGHT_UP_TRIES_MAX):
+            await self._grid.caught_up()
+            row = await batches.get(self._grid.pool, batch_id)
+            if row is not None and batch_views.is_whole(row):
+                return row
+            batch, _version = await self._grid.handler.load(DECIDER, batch_id)
+            if not batch.is_closed:
+                raise missing("Batch", batch_id)
+        raise Unavailable(f"Batch {batch_id} was just made; ask again.", code="position_not_reached")
 
 
 def _nothing(row: Mapping[str, Any]) -> Rejected:
@@ -183,10 +190,11 @@ def operations(grid: Grid) -> list[Operation]:
             sort=("created_at", "completed_at", "total"), summary="List batches, newest first.",
         ),
         operation(
-            "GET", "/{batch_id}", "read", controllers.one, {200: BatchDetail}, "etag", summary="Look at one batch.",
+            "GET", "/{batch_id}", "read", controllers.one, {200: BatchDetail}, "etag", errors=_LATE,
+            summary="Look at one batch.",
         ),
         operation(
-            "GET", "/{batch_id}/status", "read", controllers.status, {200: BatchStatusResponse},
+            "GET", "/{batch_id}/status", "read", controllers.status, {200: BatchStatusResponse}, errors=_LATE,
             summary="Show how far a batch is: the status of every item, in order.",
         ),
         operation(
@@ -195,10 +203,11 @@ def operations(grid: Grid) -> list[Operation]:
         ),
         operation(
             "POST", "/{batch_id}/cancel", "run", controllers.cancel, {200: ActionResponse}, "idem", "mutates",
-            body=ReasonRequest, body_optional=True, summary="Cancel everything in a batch that hasn't ended.",
+            body=ReasonRequest, body_optional=True, errors=_LATE,
+            summary="Cancel everything in a batch that hasn't ended.",
         ),
         operation(
             "POST", "/{batch_id}/retry", "run", controllers.retry, {202: BatchRetryResponse}, "idem", "mutates",
-            query=BatchRetryQuery, errors=(402, 410), summary="Run what failed once more, in the same batch.",
+            query=BatchRetryQuery, errors=(402, 410, *_LATE), summary="Run what failed once more, in the same batch.",
         ),
     ]  # fmt: skip
