@@ -12,13 +12,13 @@ from typing import Final
 import msgspec
 
 from rgrid.executions.events import (
-    AttemptEnded,
     BatchCancelRequested,
     BatchCreated,
     BatchFailedFast,
     BatchRetried,
     ExecutionCancelled,
     ExecutionClaimed,
+    ExecutionCompleted,
     ExecutionFailed,
     ExecutionQueued,
     ExecutionTimedOut,
@@ -29,7 +29,8 @@ from rgrid.postgres.pool import Connection
 from rgrid.subscriptions.projection import Projection
 
 LANES_MAX: Final = 1_000
-_OF_EXECUTIONS: Final = (ExecutionQueued, ExecutionClaimed, ExecutionCancelled, AttemptEnded)
+_OF_BATCHES: Final = (BatchCreated, BatchCancelRequested, BatchFailedFast, BatchRetried)
+_ENDS: Final = (ExecutionCompleted, ExecutionFailed, ExecutionTimedOut, ExecutionCancelled)
 _BEGUN: Final = """
     with begun as (
         insert into run_queue_running (execution_id, lane)
@@ -51,24 +52,53 @@ _ENDED: Final = """
 
 
 async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
+    """In the order of the log as far as it shows: what holds for a lane, and what its executions do in between."""
+    between: list[AnyRecorded] = []
+    for at in batch:
+        if isinstance(at.event, _OF_BATCHES):
+            await _move(connection, between)
+            between = []
+            await _rule(connection, at)
+        else:
+            between.append(at)
+    await _move(connection, between)
+
+
+async def _rule(connection: Connection, at: AnyRecorded) -> None:
+    if isinstance(at.event, BatchCreated):
+        await connection.execute(
+            "insert into run_queue_lanes (lane, max_parallel, fail_fast) values ($1, $2, $3)",
+            at.entity_id,
+            at.event.max_parallel,
+            at.event.fail_fast,
+        )
+        return
+    # The lane of an open batch isn't there to be held: others may still add to it.
+    await connection.execute(
+        "update run_queue_lanes set is_held = $2 where lane = $1", at.entity_id, not isinstance(at.event, BatchRetried)
+    )
+
+
+async def _move(connection: Connection, events: Sequence[AnyRecorded]) -> None:
     """The newest event of each execution decides whether it waits and whether it runs."""
-    await _open_and_hold_lanes(connection, batch)
-    newest = {at.entity_id: at for at in batch if isinstance(at.event, _OF_EXECUTIONS)}
-    lanes = {at.entity_id: at.event.batch_id or "" for at in batch if isinstance(at.event, ExecutionQueued)}
-    waiting = [(key, at.event, at.position) for key, at in newest.items() if isinstance(at.event, ExecutionQueued)]
-    gone = {at.entity_id for at in batch if isinstance(at.event, _OF_EXECUTIONS[1:])}
+    newest = {at.entity_id: at for at in events}
+    lanes = {at.entity_id: at.event.batch_id or "" for at in events if isinstance(at.event, ExecutionQueued)}
+    gone = {at.entity_id for at in events if not isinstance(at.event, ExecutionQueued)}
     if gone:
         left = await connection.fetch(
             "delete from run_queue where execution_id = any($1) returning execution_id, lane", list(gone)
         )
         lanes |= {row["execution_id"]: row["lane"] for row in left}
-    if any(isinstance(at.event, AttemptEnded) for at in batch):
-        ended = [key for key, at in newest.items() if not isinstance(at.event, ExecutionClaimed)]
-        failed = [at.entity_id for at in batch if isinstance(at.event, ExecutionFailed | ExecutionTimedOut)]
+    failed = [at.entity_id for at in events if isinstance(at.event, ExecutionFailed | ExecutionTimedOut)]
+    ended = [key for key, at in newest.items() if isinstance(at.event, _ENDS) or _is_again(at.event)]
+    if ended:
         await connection.execute(_ENDED, ended, failed)
+    if held := [lanes[key] for key in failed if lanes.get(key)]:
+        await connection.execute("update run_queue_lanes set is_held = true where fail_fast and lane = any($1)", held)
     running = [key for key, at in newest.items() if isinstance(at.event, ExecutionClaimed) and lanes.get(key)]
     if running:
         await connection.execute(_BEGUN, running, [lanes[key] for key in running])
+    waiting = [(key, at.event, at.position) for key, at in newest.items() if isinstance(at.event, ExecutionQueued)]
     if waiting:
         await connection.execute(
             "insert into run_queue (execution_id, lane, runtime, cpu, memory_mb, not_before, queued_position)"
@@ -84,37 +114,15 @@ async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
         )
 
 
-async def _open_and_hold_lanes(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
-    for at in batch:
-        match at.event:
-            case BatchCreated():
-                await connection.execute(
-                    "insert into run_queue_lanes (lane, max_parallel, fail_fast) values ($1, $2, $3)",
-                    at.entity_id,
-                    at.event.max_parallel,
-                    at.event.fail_fast,
-                )
-            case BatchCancelRequested() | BatchFailedFast() | BatchRetried():
-                # The lane of an open batch isn't there to be held: others may still add to it.
-                await connection.execute(
-                    "update run_queue_lanes set is_held = $2 where lane = $1",
-                    at.entity_id,
-                    not isinstance(at.event, BatchRetried),
-                )
+def _is_again(event: object) -> bool:
+    """Whether it was claimed before and waits once more."""
+    return isinstance(event, ExecutionQueued) and event.attempt > 1
 
 
 PROJECTION: Final = Projection(
     name="run_queue",
     version=2,
-    on=(
-        *_OF_EXECUTIONS,
-        ExecutionFailed,
-        ExecutionTimedOut,
-        BatchCreated,
-        BatchCancelRequested,
-        BatchFailedFast,
-        BatchRetried,
-    ),
+    on=(*_OF_BATCHES, ExecutionQueued, ExecutionClaimed, *_ENDS),
     ddl=files("projections") / "run_queue.sql",
     inline=True,
     on_batch=project,

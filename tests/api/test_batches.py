@@ -130,6 +130,15 @@ def test_no_more_than_max_parallel_run_at_a_time(live: Live) -> None:
     assert peak == 2
 
 
+def test_a_large_batch_holds_up_no_single_execution(live: Live) -> None:
+    made = create(live, "import time; time.sleep(0.2)", [{}] * 60)
+    single = live.run(ECHO)
+    seen = detail(live, made["batch_id"])
+    assert single["status"] == "completed"
+    assert seen["counts"]["queued"] > 20, seen
+    assert live.http.post(f"{PATH}/{made['batch_id']}/cancel").status_code == 200
+
+
 def test_fail_fast_cancels_what_runs_and_what_has_not_started(live: Live) -> None:
     script = "import sys, time\nif sys.argv[1] == 'bad': time.sleep(0.5); sys.exit(7)\ntime.sleep(60)"
     made = create(live, script, [{"args": ["long"]}, {"args": ["bad"]}, *[{"args": ["long"]}] * 6],

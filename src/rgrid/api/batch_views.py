@@ -193,7 +193,9 @@ def eta_seconds(row: Row) -> int | None:
     if not row["timed"]:
         return None
     mean_s: float = row["timed_ms"] / row["timed"] / 1000
-    return int(ceil(remaining * mean_s / max(1, row["running"])))
+    running: int = row["running"]
+    left: int = remaining
+    return ceil(left * mean_s / max(1, running))
 
 
 def is_over(row: Row) -> bool:
