@@ -9,13 +9,12 @@ from typing import Any, Final
 import msgspec
 
 from projections import execution_detail
-from projections.execution_detail import Detail
 from rgrid.api import links
 from rgrid.api.batch_requests import BatchCreate, BatchItem, check_batch_names, check_batch_shape, merged, template_of
 from rgrid.api.batch_views import BatchItemRef, RetriedExecution
 from rgrid.api.execution_requests import declared
 from rgrid.api.grid import Grid
-from rgrid.api.submission import as_input, command_again, command_for
+from rgrid.api.submission import as_input, command_again, command_for, sealed_again
 from rgrid.eventstore.append import Rider
 from rgrid.eventstore.handle import NewStream
 from rgrid.executions.batch import DECIDER as BATCH
@@ -115,15 +114,16 @@ def new_streams(submissions: Sequence[Submission]) -> list[NewStream]:
 async def again(grid: Grid, execution_ids: Sequence[str], created_by: str) -> list[Submission]:
     """What runs these executions once more. Raises Gone for inputs that are no longer kept."""
     details = await execution_detail.get_many(grid.store, execution_ids)
-    wanted = [(new_id("exec"), details[execution_id]) for execution_id in execution_ids]
-
-    async def one(execution_id: str, detail: Detail) -> Submission:
-        return execution_id, await command_again(grid, execution_id, detail, created_by)
-
-    submissions: list[Submission] = []
-    for first in range(0, len(wanted), AT_ONCE_MAX):
-        submissions += await asyncio.gather(*(one(*pair) for pair in wanted[first : first + AT_ONCE_MAX]))
-    return submissions
+    commands: list[SubmitExecution] = []
+    for first in range(0, len(execution_ids), AT_ONCE_MAX):
+        some = execution_ids[first : first + AT_ONCE_MAX]
+        commands += await asyncio.gather(*(command_again(grid, details[each], created_by) for each in some))
+    new = {new_id("exec"): details[execution_id] for execution_id in execution_ids}
+    sealed = await sealed_again(grid, new)
+    return [
+        (execution_id, msgspec.structs.replace(command, env_sealed=sealed[execution_id]))
+        for execution_id, command in zip(new, commands, strict=True)
+    ]
 
 
 def retried_items(submissions: Sequence[Submission]) -> list[RetriedItem]:

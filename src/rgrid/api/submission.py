@@ -1,5 +1,7 @@
 """From a request to run something to the command, in the order in which clients are told what is wrong."""
 
+from collections.abc import Mapping
+
 from projections.execution_detail import TERMINAL, Detail
 from rgrid.api.execution_requests import (
     ExecutionCreate,
@@ -58,10 +60,21 @@ async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, crea
     )
 
 
-async def command_again(grid: Grid, execution_id: str, detail: Detail, created_by: str) -> SubmitExecution:
-    """The same once more, its inputs by reference and its variables sealed for the new stream. An execution that ended
-    before its inputs came waits for them again. Raises Rejected while it hasn't ended, Gone for what is no longer kept.
-    """
+async def sealed_again(grid: Grid, details: Mapping[str, Detail]) -> dict[str, dict[str, str]]:
+    """The variables of executions that run once more, sealed for the new streams; both by the new execution's id."""
+    of_old = {DECIDER.stream_id(detail.execution_id): detail.spec.env_sealed for detail in details.values()}
+    clear = await grid.data_keys.open_many(of_old)
+    new = {
+        DECIDER.stream_id(execution_id): clear[DECIDER.stream_id(detail.execution_id)]
+        for execution_id, detail in details.items()
+    }
+    sealed = await grid.data_keys.seal_new(new)
+    return {execution_id: sealed[DECIDER.stream_id(execution_id)] for execution_id in details}
+
+
+async def command_again(grid: Grid, detail: Detail, created_by: str) -> SubmitExecution:
+    """The same once more, its inputs by reference, still without its variables. An execution that ended before its
+    inputs came waits for them again. Raises Rejected while it hasn't ended, Gone for what is no longer kept."""
     spec = detail.spec
     if detail.status not in TERMINAL:
         raise Rejected(
@@ -69,14 +82,12 @@ async def command_again(grid: Grid, execution_id: str, detail: Detail, created_b
             extra={"current_status": detail.status},
         )
     await _check_inputs(grid, detail)
-    env = await grid.data_keys.open(DECIDER.stream_id(detail.execution_id), spec.env_sealed)
     return SubmitExecution(
         name=spec.name,
         script_sha256=spec.script_sha256,
         script_size_bytes=spec.script_size_bytes,
         runtime=spec.runtime,
         args=spec.args,
-        env_sealed=await grid.data_keys.seal(DECIDER.stream_id(execution_id), env),
         secret_env=spec.secret_env,
         timeout_s=spec.timeout_s,
         cpu=spec.cpu,
