@@ -2,11 +2,12 @@
 
 from typing import Final
 
-from projections import artifacts, costs, executions, keys, run_queue, workers
+from projections import artifacts, batches, costs, executions, keys, run_queue, workers
 from rgrid.subscriptions.projection import Projection
 
 ALL: Final[tuple[Projection, ...]] = (
     artifacts.PROJECTION,
+    batches.PROJECTION,
     costs.PROJECTION,
     executions.PROJECTION,
     keys.PROJECTION,

@@ -209,3 +209,15 @@ async def get(store: Store, execution_id: str, to_position: int | None = None) -
     if not events:
         return None
     return fold(execution_id, [recorded.event for recorded in events], events[-1].version)
+
+
+async def get_many(store: Store, execution_ids: Sequence[str]) -> dict[str, Detail]:
+    """Several executions as the log has them, by id; those that don't exist are left out."""
+    streams = await store.read_streams([f"execution-{execution_id}" for execution_id in execution_ids])
+    details: dict[str, Detail] = {}
+    for events in streams.values():
+        execution_id = events[0].entity_id
+        detail = fold(execution_id, [recorded.event for recorded in events], events[-1].version)
+        if detail is not None:
+            details[execution_id] = detail
+    return details

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Final
 
 import asyncpg
 
+from projections import batches
 from projections.all import ALL
 from rgrid import catalogue
 from rgrid.adapters.master_key import master_keys
@@ -25,6 +26,7 @@ from rgrid.eventstore.data_keys import DataKeys
 from rgrid.eventstore.handle import Handler
 from rgrid.eventstore.store import Store
 from rgrid.eventstore.writer import GroupWriter
+from rgrid.executions.batch_process import batch_process
 from rgrid.executions.following import LinesStored
 from rgrid.executions.spending import Spending
 from rgrid.kernel.clock import now
@@ -36,11 +38,13 @@ from rgrid.postgres.pool import connect, open_pool
 from rgrid.settings import BadSetting, Settings
 from rgrid.subscriptions.daemon import Daemon
 from rgrid.subscriptions.inline import apply_inline
+from rgrid.subscriptions.process import Process
 
 FIRST_BUILD_MAX_S: Final = 600.0
 CAUGHT_UP_MAX_S: Final = 1.0
 CLOSE_MAX_S: Final = 5.0
-DAEMON_CONNECTIONS: Final = len(ALL) + 4
+PROCESSES_MAX: Final = 8
+DAEMON_CONNECTIONS: Final = len(ALL) + PROCESSES_MAX + 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,9 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
         writer = GroupWriter(lambda: connect(dsn, name="rgrid writer"), store.codec, store.committed, within)
         handler = Handler(store, writer, now)
         daemon_pool = await _opened(stack, dsn, "rgrid daemon", DAEMON_CONNECTIONS)
-        daemon = Daemon(daemon_pool, store, ALL if projecting else (), (), handler)
+        lines_stored = LinesStored()
+        processes = _processes(pool, handler, lines_stored, lambda position: daemon.reached(position))
+        daemon = Daemon(daemon_pool, store, ALL if projecting else (), processes if projecting else (), handler)
         await daemon.start()
         stack.push_async_callback(daemon.stop)
         if projecting:
@@ -96,7 +102,7 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
             signer=Signer(keys.derived("signing")),
             lease_tokens=LeaseTokens(keys.derived("lease tokens")[0]),
             runtimes=Runtimes(pool),
-            lines_stored=LinesStored(),
+            lines_stored=lines_stored,
             caught_up=caught_up,
             rates=RateTable(settings.cost_rates, settings.rate_micros_per_vcpu_hour),
             spending=spending,
@@ -126,6 +132,18 @@ def _within_append(spending: Spending) -> Inline:
         await apply_inline(connection, inline, recorded)
 
     return within
+
+
+def _processes(
+    pool: asyncpg.Pool, handler: Handler, lines_stored: LinesStored, reached: Callable[[int], Awaitable[None]]
+) -> list[Process]:
+    """Every process, by hand."""
+
+    async def unfinished(batch_id: str, position: int) -> list[str]:
+        await reached(position)
+        return await batches.unfinished(pool, batch_id, position)
+
+    return [batch_process(handler, unfinished, lines_stored)]
 
 
 async def _opened(stack: contextlib.AsyncExitStack, dsn: str, name: str, connections_max: int) -> asyncpg.Pool:

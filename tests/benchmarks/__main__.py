@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from tests.benchmarks import noop, report, start, submit, up
+from tests.benchmarks import batch, noop, report, start, submit, up
 
-BENCHMARKS = {"submit": submit.run, "start": start.run, "noop": noop.run, "up": up.run}
+BENCHMARKS = {"batch": batch.run, "submit": submit.run, "start": start.run, "noop": noop.run, "up": up.run}
 
 
 def main() -> None:

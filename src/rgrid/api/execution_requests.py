@@ -97,15 +97,22 @@ class ExecutionFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 def check_shape(body: ExecutionCreate) -> None:
     """What a schema can't say of names, sizes and hashes. Raises Malformed with every field that is wrong."""
-    wrong = _wrong_in(body)
-    for index, file in enumerate(body.input_files):
-        if isinstance(file, InputFileSpec) and file.sha256 is not None and not _SHA256.fullmatch(file.sha256):
-            wrong.append((f"input_files[{index}].sha256", "64 lower-case hex digits."))
+    wrong = wrong_in(body) + wrong_files(body.input_files)
     if wrong:
         raise Malformed("Some fields are wrong.", wrong)
 
 
-def _wrong_in(template: ExecutionTemplate) -> list[tuple[str, str]]:
+def wrong_files(files: Iterable[str | InputFileSpec]) -> list[tuple[str, str]]:
+    """(field, message) of each hash that is none."""
+    return [
+        (f"input_files[{index}].sha256", "64 lower-case hex digits.")
+        for index, file in enumerate(files)
+        if isinstance(file, InputFileSpec) and file.sha256 is not None and not _SHA256.fullmatch(file.sha256)
+    ]
+
+
+def wrong_in(template: ExecutionTemplate) -> list[tuple[str, str]]:
+    """What a schema can't say of variables, labels and requirements: (field, message) of each that is wrong."""
     wrong: list[tuple[str, str]] = []
     for field, names in (("env_vars", template.env_vars), ("secret_env", template.secret_env)):
         for name in names:

@@ -7,11 +7,12 @@ import msgspec
 
 from projections import execution_detail, executions
 from rgrid.api import as_of, links, lists, resource
+from rgrid.api.batch_submission import retry_in_batch
 from rgrid.api.event_records import EventRecord, event_record
 from rgrid.api.execution_requests import ExecutionCreate, ExecutionFilter, ReasonRequest
 from rgrid.api.execution_views import ExecutionResponse, ExecutionSummary, summary
 from rgrid.api.grid import Grid, find
-from rgrid.api.submission import command_again, command_for
+from rgrid.api.submission import command_again, command_for, sealed_again
 from rgrid.eventstore.append import Rider
 from rgrid.executions import leases
 from rgrid.executions.commands import CancelExecution, SubmitExecution
@@ -40,7 +41,9 @@ class Executions:
     async def retry(self, call: Call[NoQuery, None]) -> Reply:
         detail = await find(self._grid, call.path["execution_id"])
         execution_id = new_id("exec")
-        command = await command_again(self._grid, execution_id, detail, call.actor.actor)
+        command = await command_again(self._grid, detail, call.actor.actor)
+        sealed = await sealed_again(self._grid, {execution_id: detail})
+        command = msgspec.structs.replace(command, env_sealed=sealed[execution_id])
         return await self._submitted(call, execution_id, command, await resource.script_of(self._grid, detail))
 
     async def _submitted(self, call: Call[Any, Any], execution_id: str, command: SubmitExecution, script: str) -> Reply:
@@ -55,15 +58,12 @@ class Executions:
             replies[:] = [Reply(201, body, etag=version, location=f"/api/v1/executions/{execution_id}")]
             return call.riders(replies[0])
 
-        handled = await grid.handler.handle(
-            DECIDER,
-            execution_id,
-            command,
-            call.cause(),
-            new=True,
-            riders=riders,
-        )
-        replies[0].position = handled.position
+        if command.retry_of is None or command.batch_id is None:
+            submitted = await grid.handler.handle(DECIDER, execution_id, command, call.cause(), new=True, riders=riders)
+            position = submitted.position
+        else:
+            position = await retry_in_batch(grid, execution_id, command, call.cause(), riders)
+        replies[0].position = position
         return replies[0]
 
     async def listed(self, call: Call[ExecutionFilter, None]) -> Reply:

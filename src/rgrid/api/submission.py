@@ -1,5 +1,7 @@
 """From a request to run something to the command, in the order in which clients are told what is wrong."""
 
+from collections.abc import Mapping
+
 from projections.execution_detail import TERMINAL, Detail
 from rgrid.api.execution_requests import (
     ExecutionCreate,
@@ -12,6 +14,7 @@ from rgrid.api.execution_requests import (
 )
 from rgrid.api.grid import Grid
 from rgrid.api.resource import kept_until
+from rgrid.executions.batch import DECIDER as BATCH
 from rgrid.executions.commands import SubmitExecution
 from rgrid.executions.cost import reserve_micros
 from rgrid.executions.events import DeclaredInput, RetryRules
@@ -34,8 +37,8 @@ async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, crea
     if body.cached_input_refs:
         unknown = next(iter(body.cached_input_refs.values()))
         raise NotFound(f"Cached input not found: {unknown}", code="cache_reference_unknown")
-    if body.batch_id is not None and not is_open_batch(body.batch_id):
-        raise NotFound(f"Batch not found: {body.batch_id}")
+    if body.batch_id is not None:
+        await _check_open(grid, body.batch_id)
     reserved_micros = await reserve(grid, body.timeout_seconds, body.cpu)
     script = body.script_content.encode()
     return SubmitExecution(
@@ -52,7 +55,7 @@ async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, crea
         network=body.network,
         max_retries=body.max_retries,
         user_metadata=body.user_metadata,
-        inputs=[_input(spec) for spec in inputs],
+        inputs=[as_input(spec) for spec in inputs],
         inputs_deadline_s=grid.settings.inputs_deadline_s,
         batch_id=body.batch_id,
         root_execution_id=execution_id,
@@ -87,10 +90,21 @@ def retry_rules(template: ExecutionTemplate) -> RetryRules | None:
     )
 
 
-async def command_again(grid: Grid, execution_id: str, detail: Detail, created_by: str) -> SubmitExecution:
-    """The same once more, its inputs by reference and its variables sealed for the new stream. An execution that ended
-    before its inputs came waits for them again. Raises Rejected while it hasn't ended, Gone for what is no longer kept.
-    """
+async def sealed_again(grid: Grid, details: Mapping[str, Detail]) -> dict[str, dict[str, str]]:
+    """The variables of executions that run once more, sealed for the new streams; both by the new execution's id."""
+    of_old = {DECIDER.stream_id(detail.execution_id): detail.spec.env_sealed for detail in details.values()}
+    clear = await grid.data_keys.open_many(of_old)
+    new = {
+        DECIDER.stream_id(execution_id): clear[DECIDER.stream_id(detail.execution_id)]
+        for execution_id, detail in details.items()
+    }
+    sealed = await grid.data_keys.seal_new(new)
+    return {execution_id: sealed[DECIDER.stream_id(execution_id)] for execution_id in details}
+
+
+async def command_again(grid: Grid, detail: Detail, created_by: str) -> SubmitExecution:
+    """The same once more, its inputs by reference, still without its variables. An execution that ended before its
+    inputs came waits for them again. Raises Rejected while it hasn't ended, Gone for what is no longer kept."""
     spec = detail.spec
     if detail.status not in TERMINAL:
         raise Rejected(
@@ -99,14 +113,12 @@ async def command_again(grid: Grid, execution_id: str, detail: Detail, created_b
         )
     await _check_inputs(grid, detail)
     reserved_micros = await reserve(grid, spec.timeout_s, spec.cpu)
-    env = await grid.data_keys.open(DECIDER.stream_id(detail.execution_id), spec.env_sealed)
     return SubmitExecution(
         name=spec.name,
         script_sha256=spec.script_sha256,
         script_size_bytes=spec.script_size_bytes,
         runtime=spec.runtime,
         args=spec.args,
-        env_sealed=await grid.data_keys.seal(DECIDER.stream_id(execution_id), env),
         secret_env=spec.secret_env,
         timeout_s=spec.timeout_s,
         cpu=spec.cpu,
@@ -129,6 +141,15 @@ async def command_again(grid: Grid, execution_id: str, detail: Detail, created_b
     )
 
 
+async def _check_open(grid: Grid, batch_id: str) -> None:
+    """Raises NotFound for what can't be the id of a batch, Rejected for one that was made as a whole."""
+    if not is_open_batch(batch_id):
+        raise NotFound(f"Batch not found: {batch_id}")
+    batch, _ = await grid.handler.load(BATCH, batch_id)
+    if batch.is_closed:
+        raise Rejected(f"{batch_id} was made as a whole; nothing can be added to it.", code="batch_closed")
+
+
 async def _check_inputs(grid: Grid, detail: Detail) -> None:
     if not detail.verified:
         return
@@ -139,5 +160,5 @@ async def _check_inputs(grid: Grid, detail: Detail) -> None:
             raise Gone(f"The input {file.name} of {detail.execution_id} is no longer kept.", code="inputs_expired")
 
 
-def _input(spec: InputFileSpec) -> DeclaredInput:
+def as_input(spec: InputFileSpec) -> DeclaredInput:
     return DeclaredInput(name=spec.name, size_bytes=spec.size_bytes, sha256=spec.sha256, content_type=spec.content_type)

@@ -3,7 +3,20 @@
 from collections.abc import Mapping
 
 from rgrid.access import tickets as ticket_store
-from rgrid.api import artifacts, cost, cost_limit, executions, inputs, keys, logs, me, runtimes, tickets, workers
+from rgrid.api import (
+    artifacts,
+    batches,
+    cost,
+    cost_limit,
+    executions,
+    inputs,
+    keys,
+    logs,
+    me,
+    runtimes,
+    tickets,
+    workers,
+)
 from rgrid.api.authenticate import Authenticator
 from rgrid.api.grid import Grid
 from rgrid.api.log_stream import PATH as LOG_SOCKET
@@ -21,6 +34,7 @@ def operations(grid: Grid, authenticator: Authenticator) -> list[Operation]:
         *keys.operations(grid, authenticator),
         *tickets.operations(grid),
         *executions.operations(grid),
+        *batches.operations(grid),
         *inputs.operations(grid),
         *artifacts.operations(grid),
         *logs.operations(grid),

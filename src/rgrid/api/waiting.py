@@ -41,6 +41,9 @@ async def looked_up(grid: Grid, detail: Detail) -> Waiting | None:
     there = await workers.capacity(grid.pool, spec.runtime, spec.cpu, spec.memory_mb)
     if not there.fitting_slots:
         return _stuck(waiting, detail, there)
+    if spec.batch_id is not None and await run_queue.lane_is_full(grid.pool, spec.batch_id):
+        waiting.reason, waiting.message = "batch_limit", "As many of its batch run as may at a time."
+        return waiting
     ahead = waiting.queue_position - 1
     free = max(0, there.fitting_slots - await leases.held(grid.pool))
     if ahead < free:

@@ -15,11 +15,16 @@ RUN_FLAGS: Final = frozenset(
         "--dry-run",
         "--no-requirements",
         "--allow-missing",
+        "--fail-fast",
+        "--flat",
+        "--watch",
         "--json",
         "--help",
         "-h",
     }
 )
+SCRIPT_ENDINGS: Final = (".py", ".js", ".mjs", ".cjs", ".sh", ".bash")
+PARALLEL_MAX: Final = 1000
 _NUMBER: Final = re.compile(r"(\d+)\s*([a-z]*)", re.IGNORECASE)
 
 
@@ -38,6 +43,14 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
     return int(text)
+
+
+def parallel(text: str) -> int:
+    """How many at a time."""
+    wanted = count(text)
+    if wanted > PARALLEL_MAX:
+        raise argparse.ArgumentTypeError(f"must be at most {PARALLEL_MAX}")
+    return wanted
 
 
 def tail(text: str) -> int:
@@ -73,8 +86,21 @@ def script_split(words: list[str]) -> tuple[list[str], list[str]]:
             return words[:position], words[position + 1 :]
         if not word.startswith("-") or word == "-":
             break
-        position += 1 if "=" in word or word in RUN_FLAGS else 2
+        if word == "--batch":
+            position += 1 + _paths(words[position + 1 :])
+        else:
+            position += 1 if "=" in word or word in RUN_FLAGS else 2
     return words[:position], words[position:]
+
+
+def _paths(words: list[str]) -> int:
+    """How many of the words after `--batch` it takes: one glob, or all paths up to the next option or the script."""
+    if not words or any(sign in words[0] for sign in "*?["):
+        return 1
+    taken = 1
+    while taken < len(words) and not words[taken].startswith("-") and not words[taken].endswith(SCRIPT_ENDINGS):
+        taken += 1
+    return taken
 
 
 def _scaled(text: str, units: dict[str, int], wanted: str) -> int:

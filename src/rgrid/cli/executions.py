@@ -8,9 +8,10 @@ from typing import Final
 import msgspec
 
 from rgrid.cli import arguments
+from rgrid.cli.batch import retry_batch
 from rgrid.cli.connection import connect
 from rgrid.cli.lists import fetch
-from rgrid.cli.output import Console, Failure, duration, moment, plain, size
+from rgrid.cli.output import Console, Failure, Usage, duration, moment, plain, size
 from rgrid.cli.run import STDERR_LINES_MAX, download_all
 from rgrid.client.answers import EventRecord, Execution, ExecutionRow
 from rgrid.kernel.money import display
@@ -215,14 +216,24 @@ def cancel(args: argparse.Namespace, console: Console) -> int:
 
 
 def add_retry(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -> None:
-    parser.add_argument("execution_id", metavar="ID")
+    parser.add_argument("execution_id", metavar="ID", nargs="?")
     parser.add_argument("--force", action="store_true", help="cancel it first if it is still running")
-    parser.epilog = "Example:\n  rgrid retry exec_01JB2Z4M7K8P9Q0R1S2T3V4W5X"
+    parser.add_argument("--batch", metavar="ID", help="what failed in a batch instead, in its place")
+    parser.add_argument("--failed-only", action="store_true", help="with --batch: what failed, as is the rule")
+    parser.add_argument("--all", action="store_true", help="with --batch: what completed as well")
+    parser.epilog = (
+        "Examples:\n  rgrid retry exec_01JB2Z4M7K8P9Q0R1S2T3V4W5X\n"
+        "  rgrid retry --batch batch_01JB2Z4M7K8P9Q0R1S2T3V4W5X"
+    )
     parser.set_defaults(handler=retry)
 
 
 def retry(args: argparse.Namespace, console: Console) -> int:
+    if (args.execution_id is None) == (args.batch is None):
+        raise Usage("Name either an execution or, with --batch, a batch.", "rgrid retry --help")
     with connect(args, console) as client:
+        if args.batch is not None:
+            return retry_batch(client, console, args.batch, everything=args.all and not args.failed_only)
         if args.force and not client.get(args.execution_id).is_over:
             client.cancel(args.execution_id, "retried by force")
             client.wait(args.execution_id, CANCEL_WAIT_S)

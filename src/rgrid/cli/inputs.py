@@ -75,7 +75,7 @@ def map_arguments(words: Sequence[str], *, allow_missing: bool) -> Mapped:
         # Behind `--name=` only what looks like a file counts: `--mode=fast` is no file, even if one is called so.
         is_candidate = _looks_like_a_path(value) if option else not word.startswith("-")
         if is_candidate and _is_file(value):
-            mapped.args.append(prefix + _add(mapped.files, Path(value)))
+            mapped.args.append(prefix + add_file(mapped.files, Path(value)))
             continue
         if not allow_missing and is_candidate and _looks_like_a_path(value):
             raise _stop(word, value)
@@ -133,7 +133,7 @@ def _looks_like_a_path(text: str) -> bool:
     return bool(dot and stem) and " " not in text and _ENDINGS.fullmatch(ending.lower()) is not None
 
 
-def _add(files: dict[str, Path], given: Path) -> str:
+def add_file(files: dict[str, Path], given: Path) -> str:
     """The name of a file over there: its relative path where that is safe, else its last part, made unique."""
     path = given.expanduser()
     relative = PurePosixPath(given.as_posix())

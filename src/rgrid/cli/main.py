@@ -46,6 +46,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "download": Command("executions", "fetch the files that a script made"),
         "cancel": Command("executions", "stop executions"),
         "retry": Command("executions", "run the same script with the same inputs once more"),
+        "batch": Command("batch", "list, watch, download, cancel and retry batches"),
         "events": Command("executions", "show every recorded step of an execution"),
     },
     "Look around": {
@@ -65,12 +66,20 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
     },
 }
 COMMANDS: Final = {name: command for group in GROUPS.values() for name, command in group.items()}
-ALIASES: Final = {"key": "keys", "runtime": "runtimes", "event": "events", "execution": "list", "executions": "list"}
+ALIASES: Final = {
+    "key": "keys",
+    "runtime": "runtimes",
+    "event": "events",
+    "execution": "list",
+    "executions": "list",
+    "batches": "batch",
+}
 EXAMPLES: Final = """\
 Examples:
   rgrid demo                              see everything work in under a minute
   rgrid up                                start a service here
   rgrid run analyse.py data.csv --top 10  run a script there, get its output and files here
+  rgrid run --batch 'data/*.csv' s.py     run it once for every file, watch them all in one line
   rgrid logs -f exec_01JB2Z4M7K8P9Q0R1S   follow a script that is running
   rgrid list --status failed --json       for programs
 

@@ -10,6 +10,7 @@ import msgspec
 
 from rgrid import settings
 from rgrid.cli import arguments
+from rgrid.cli.batch_run import items_of, run_batch
 from rgrid.cli.connection import connect
 from rgrid.cli.inputs import Mapped, map_arguments, read_script, runtime_for
 from rgrid.cli.output import Bar, Console, Usage, duration, plain, size
@@ -54,6 +55,11 @@ def add_run(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -
     add("--retry-on", metavar="LIST", type=arguments.reasons, help="such as timeout,75: reasons and exit codes")
     add("--name", metavar="TEXT", help="what lists call it; the script's file name if not given")
     add("--output-dir", metavar="DIR", type=Path, default=Path(), help="where its files go; here if not given")
+    add("--batch", metavar="FILES", nargs="+", help="one run for each file: a quoted glob (** goes deep), or paths")
+    add("--parallel", metavar="N", type=arguments.parallel, help="with --batch: at most N at a time")
+    add("--fail-fast", action="store_true", help="with --batch: the first failure cancels the rest")
+    add("--flat", action="store_true", help="with --batch: all files into one folder")
+    add("--watch", action="store_true", help="with --batch --json: a line each time something changed")
     add("--remote-only", action="store_true", help="leave its files on the grid")
     add("--detach", action="store_true", help="print the id and return at once")
     add("--dry-run", action="store_true", help="show what would be sent, send nothing")
@@ -67,7 +73,10 @@ def add_run(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -
         "  rgrid run hello.py\n"
         "  rgrid run analyse.py data/sales.csv --top 10\n"
         "  rgrid run --memory 2g --timeout 1h --env MODE=full train.py train.csv\n"
-        "  id=$(rgrid run --detach long.py) && rgrid logs -f $id"
+        "  id=$(rgrid run --detach long.py) && rgrid logs -f $id\n"
+        "  rgrid run --batch 'data/*.csv' --parallel 10 analyse.py --top 10\n"
+        "With --batch the file comes first among the script's arguments, or where a {} stands; what each run makes\n"
+        "goes to DIR/<file>/. The exit code is then 0 when all completed, 2 when some failed, 1 when none completed."
     )
     parser.set_defaults(handler=run)
 
@@ -79,9 +88,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
     text = read_script(script)
     mapped = map_arguments(args.passed[1:], allow_missing=args.allow_missing)
     submission = _submission(args, script, text, mapped)
+    if args.batch is None and (args.parallel or args.fail_fast or args.flat):
+        raise Usage("--parallel, --fail-fast and --flat go with --batch.", "rgrid run --help")
+    items = None if args.batch is None else items_of(args.batch, mapped)
     with connect(args, console) as client:
         if submission.runtime is None:
             submission.runtime = runtime_for(script, text, list(client.runtimes()))
+        if items is not None:
+            return run_batch(client, console, args, submission, items)
         if args.dry_run:
             return _dry_run(client, submission, mapped, console)
         return _Run(client, console, args).go(submission, mapped)

@@ -34,6 +34,7 @@ from rgrid.client.answers import (
     Runtime,
     Worker,
 )
+from rgrid.client.batches import Batches
 from rgrid.client.following import Followed, Follower
 from rgrid.client.problems import BadTransfer, GridError, Refused
 from rgrid.client.transfers import Progress, download, sha256_of, upload_all
@@ -96,6 +97,7 @@ class Client:
         self.transport = Transport(url, key, on_retry=on_retry, waits_s=waits_s)
         self.url = self.transport.url
         self.key = key
+        self.batches = Batches(self)
 
     def __enter__(self) -> "Client":
         return self

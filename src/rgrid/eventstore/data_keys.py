@@ -51,31 +51,43 @@ class DataKeys:
         """Each value encrypted, in base64. Raises Gone when the stream was forgotten."""
         if not values:
             return {}
-        cipher = AESGCM(await self._key(stream_id, make=True))
-        sealed = {}
-        for name, value in values.items():
-            nonce = os.urandom(_NONCE_BYTES)
-            secret = cipher.encrypt(nonce, value.encode("utf-8", "surrogatepass"), _bound(stream_id, name))
-            sealed[name] = base64.b64encode(_FORMAT + nonce + secret).decode()
-        return sealed
+        return _sealed(await self._key(stream_id, make=True), stream_id, values)
+
+    async def seal_new(self, streams: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+        """The values of many streams whose ids were just made, each under a key of its own, in one statement."""
+        keys = {stream_id: AESGCM.generate_key(256) for stream_id, values in streams.items() if values}
+        if keys:
+            await self._pool.execute(
+                "insert into rgrid.data_keys (stream_id, master_id, wrapped_key)"
+                " select stream_id, $2, wrapped_key from unnest($1::text[], $3::bytea[]) as k(stream_id, wrapped_key)",
+                list(keys),
+                self._present,
+                [self._wrapped(stream_id, key) for stream_id, key in keys.items()],
+            )
+        return {
+            stream_id: _sealed(keys[stream_id], stream_id, values) if values else {}
+            for stream_id, values in streams.items()
+        }
 
     async def open(self, stream_id: str, sealed: Mapping[str, str]) -> dict[str, str]:
         """The values in clear. Raises Gone when the stream was forgotten, Unreadable when they don't open."""
         if not sealed:
             return {}
-        cipher = AESGCM(await self._key(stream_id, make=False))
-        values = {}
-        for name, text in sealed.items():
-            try:
-                data = base64.b64decode(text, validate=True)
-                nonce, secret = data[1 : 1 + _NONCE_BYTES], data[1 + _NONCE_BYTES :]
-                if data[:1] != _FORMAT:
-                    raise ValueError
-                value = cipher.decrypt(nonce, secret, _bound(stream_id, name))
-            except (InvalidTag, ValueError, binascii.Error):
-                raise Unreadable(f"The sealed value {name} of {stream_id} can't be opened.") from None
-            values[name] = value.decode("utf-8", "surrogatepass")
-        return values
+        return _opened(await self._key(stream_id, make=False), stream_id, sealed)
+
+    async def open_many(self, streams: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+        """The values of many streams, with one look for their keys. Raises as `open` does."""
+        wanted = [stream_id for stream_id, sealed in streams.items() if sealed]
+        rows = await self._pool.fetch(
+            "select stream_id, master_id, wrapped_key from rgrid.data_keys where stream_id = any($1)", wanted
+        )
+        keys = {row["stream_id"]: self._usable(row["stream_id"], row["master_id"], row["wrapped_key"]) for row in rows}
+        if missing := [stream_id for stream_id in wanted if stream_id not in keys]:
+            raise Unreadable(f"There is no data key of {missing[0]}.")
+        return {
+            stream_id: _opened(keys[stream_id], stream_id, sealed) if sealed else {}
+            for stream_id, sealed in streams.items()
+        }
 
     async def forget(self, stream_id: str) -> None:
         """Drop the stream's key: its sealed values can never be opened again. Forgetting twice is fine."""
@@ -126,9 +138,12 @@ class DataKeys:
             row = await self._pool.fetchrow(find, stream_id)  # somebody else was faster
         if row is None:
             raise Unreadable(f"There is no data key of {stream_id}.")
-        if row["wrapped_key"] is None:
+        return self._usable(stream_id, row["master_id"], row["wrapped_key"])
+
+    def _usable(self, stream_id: str, master_id: str, wrapped: bytes | None) -> bytes:
+        if wrapped is None:
             raise Gone(f"The secret values of {stream_id} were erased.", code="forgotten")
-        return self._unwrapped(stream_id, row["master_id"], row["wrapped_key"])
+        return self._unwrapped(stream_id, master_id, wrapped)
 
     def _wrapped(self, stream_id: str, key: bytes) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
@@ -142,6 +157,32 @@ class DataKeys:
             return master.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], stream_id.encode())
         except InvalidTag:
             raise Unreadable(f"The data key of {stream_id} was changed.") from None
+
+
+def _sealed(key: bytes, stream_id: str, values: Mapping[str, str]) -> dict[str, str]:
+    cipher = AESGCM(key)
+    sealed = {}
+    for name, value in values.items():
+        nonce = os.urandom(_NONCE_BYTES)
+        secret = cipher.encrypt(nonce, value.encode("utf-8", "surrogatepass"), _bound(stream_id, name))
+        sealed[name] = base64.b64encode(_FORMAT + nonce + secret).decode()
+    return sealed
+
+
+def _opened(key: bytes, stream_id: str, sealed: Mapping[str, str]) -> dict[str, str]:
+    cipher = AESGCM(key)
+    values = {}
+    for name, text in sealed.items():
+        try:
+            data = base64.b64decode(text, validate=True)
+            nonce, secret = data[1 : 1 + _NONCE_BYTES], data[1 + _NONCE_BYTES :]
+            if data[:1] != _FORMAT:
+                raise ValueError
+            value = cipher.decrypt(nonce, secret, _bound(stream_id, name))
+        except (InvalidTag, ValueError, binascii.Error):
+            raise Unreadable(f"The sealed value {name} of {stream_id} can't be opened.") from None
+        values[name] = value.decode("utf-8", "surrogatepass")
+    return values
 
 
 def _fingerprint(key: bytes) -> str:

@@ -41,6 +41,21 @@ Riders = Callable[[S, Sequence[E], int], Sequence[Rider]]
 """(state after, events, version after) -> statements that commit with them."""
 
 
+@dataclass(slots=True)
+class NewStream:
+    """A stream that begins in the append of another one: its first command, decided on nothing. `events` are what
+    followed, when riders are asked for."""
+
+    decider: Decider[Any, Any, Any]
+    entity_id: str
+    command: Command
+    events: Sequence[Any] = ()
+
+
+Along = Callable[[S, Sequence[E]], Sequence[NewStream]]
+"""(state after, events) -> the streams that begin with them, all in one append."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked(Generic[C, S, E]):
     """A command on its way: everything but the state it meets."""
@@ -52,19 +67,26 @@ class _Asked(Generic[C, S, E]):
     expected_version: int | None
     riders: Riders[S, E] | None
     now: Now
+    along: Along[S, E] | None = None
 
     def plan(self, state: S, version: int) -> "_Plan[S, E]":
         """What would be appended on this state. Raises StaleVersion and what `decide` raises."""
         if self.expected_version is not None and self.expected_version != version:
             raise StaleVersion(f"The resource is at version {version}, not {self.expected_version}.")
-        events = self.decider.decide(self.command, state, self.now())
+        now = self.now()
+        events = self.decider.decide(self.command, state, now)
         if not events:
             return _Plan(state, (), version, None)
         after = self.decider.fold(state, events)
         last = version + len(events)
         new = [NewEvent(self.stream_id, version + 1 + index, event) for index, event in enumerate(events)]
+        along = self.along(after, events) if self.along else ()
+        for one in along:
+            one.events = one.decider.decide(one.command, one.decider.initial, now)
+            stream_id = one.decider.stream_id(one.entity_id)
+            new += [NewEvent(stream_id, index, event) for index, event in enumerate(one.events, 1)]
         riders = self.riders(after, events, last) if self.riders else ()
-        return _Plan(after, events, last, Append(new, self.cause, riders))
+        return _Plan(after, events, last, Append(new, self.cause, riders), along)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +95,7 @@ class _Plan(Generic[S, E]):
     events: Sequence[E]
     version: int
     append: Append | None
+    along: Sequence[NewStream] = ()
 
     def handled(self, appended: Appended | None) -> Handled[S, E]:
         if appended is None:
@@ -101,11 +124,13 @@ class Handler:
         expected_version: int | None = None,
         new: bool = False,
         riders: Riders[S, E] | None = None,
+        along: Along[S, E] | None = None,
     ) -> Handled[S, E]:
         """Decide `command` on its stream and append what follows. `new` says that the id was just made, so there is
-        nothing to read. Raises what `decide` raises, StaleVersion, Conflict (of a rider), Unavailable."""
+        nothing to read; `along` begins more streams in the same append. Raises what `decide` raises, StaleVersion,
+        Conflict (of a rider or an inline read model), Unavailable."""
         stream_id = decider.stream_id(entity_id)
-        asked = _Asked(decider, stream_id, command, cause, expected_version, riders, self._now)
+        asked = _Asked(decider, stream_id, command, cause, expected_version, riders, self._now, along)
         lock = self._locks.get(stream_id)
         if lock is None:
             lock = self._locks[stream_id] = asyncio.Lock()
@@ -146,7 +171,7 @@ class Handler:
             if conflict.code != Conflict.code:
                 raise
             return None
-        self._keep(asked.stream_id, plan.version, plan.state)
+        self._keep_all(asked.stream_id, plan)
         return plan.handled(appended)
 
     async def _under_lock(self, asked: _Asked[C, S, E]) -> Handled[S, E]:
@@ -159,7 +184,7 @@ class Handler:
             return plans[0].append
 
         appended = await self._writer.decide(Decision(asked.stream_id, version, decide))
-        self._keep(asked.stream_id, plans[0].version, plans[0].state)
+        self._keep_all(asked.stream_id, plans[0])
         return plans[0].handled(appended)
 
     async def _load(self, decider: Decider[C, S, E], stream_id: str, *, fresh: bool = False) -> tuple[S, int]:
@@ -174,6 +199,12 @@ class Handler:
         if version:
             self._keep(stream_id, version, state)
         return state, version
+
+    def _keep_all(self, stream_id: str, plan: _Plan[S, E]) -> None:
+        self._keep(stream_id, plan.version, plan.state)
+        for one in plan.along:
+            state = one.decider.fold(one.decider.initial, one.events)
+            self._keep(one.decider.stream_id(one.entity_id), len(one.events), state)
 
     def _keep(self, stream_id: str, version: int, state: object) -> None:
         self._states[stream_id] = (version, state)

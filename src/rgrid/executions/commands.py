@@ -1,9 +1,16 @@
-"""What may be asked of an execution. Public: drivers and higher slices may import this."""
+"""What may be asked of an execution or a batch. Public: drivers and higher slices may import this."""
 
 from datetime import datetime
 from typing import Literal
 
-from rgrid.executions.events import DeclaredInput, FailureReason, RetryRules, StoredArtifact, StoredFile
+from rgrid.executions.events import (
+    DeclaredInput,
+    FailureReason,
+    RetriedItem,
+    RetryRules,
+    StoredArtifact,
+    StoredFile,
+)
 from rgrid.kernel.messages import Command
 
 
@@ -127,3 +134,40 @@ ExecutionCommand = (
     | CancelExecution
 )
 BudgetCommand = SetLimit | RemoveLimit | NoteUsage
+
+
+class CreateBatch(Command, frozen=True, kw_only=True):
+    """Make a batch of `total` executions, which are submitted along with it."""
+
+    name: str | None = None
+    total: int
+    max_parallel: int | None = None
+    fail_fast: bool = False
+    failures_max: int | None = None
+    user_metadata: dict[str, str] | None = None
+    created_by: str
+
+
+class CancelBatch(Command, frozen=True, kw_only=True):
+    """Stop everything in it that hasn't ended."""
+
+    requested_by: str
+    reason: str | None = None
+
+
+class CountFailure(Command, frozen=True, kw_only=True):
+    """One of its executions ended failed or timed out."""
+
+    execution_id: str
+
+
+class RetryBatch(Command, frozen=True, kw_only=True):
+    """Put new executions in the place of some that have ended. One that was retried before is left out, unless somebody
+    asks for this very one `again`."""
+
+    items: list[RetriedItem]
+    requested_by: str
+    again: bool = False
+
+
+BatchCommand = CreateBatch | CancelBatch | CountFailure | RetryBatch

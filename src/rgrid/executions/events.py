@@ -1,6 +1,6 @@
-"""Facts about executions. Public: projections and higher slices may import this.
+"""Facts about executions and batches. Public: projections and higher slices may import this.
 
-Streams `execution-{id}` and, for what a month may cost, `budget-monthly`.
+Streams `execution-{id}`, `batch-{id}` and, for what a month may cost, `budget-monthly`.
 """
 
 from datetime import datetime
@@ -241,6 +241,62 @@ class BudgetBlocked(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 BudgetEvent = BudgetLimitSet | BudgetLimitRemoved | BudgetWarned | BudgetBlocked
 
+
+class BatchCreated(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Its `total` executions were submitted in the same append. Never more than `max_parallel` of them run at a time;
+    with the `failures_max`-th failure everything that hasn't ended is cancelled."""
+
+    name: str | None = None
+    total: int
+    max_parallel: int | None = None
+    fail_fast: bool = False
+    failures_max: int | None = None
+    user_metadata: dict[str, str] | None = None
+    created_by: str
+    created_at: datetime
+
+
+class BatchCancelRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody wants everything in it stopped that hasn't ended."""
+
+    requested_by: str
+    reason: str | None = None
+    requested_at: datetime
+
+
+class BatchFailureCounted(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """One of its executions ended failed or timed out, and so many may."""
+
+    execution_id: str
+    counted_at: datetime
+
+
+class BatchFailedFast(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """This failure was one too many: what hasn't ended is to be cancelled."""
+
+    execution_id: str
+    failures: int
+    failed_at: datetime
+
+
+class RetriedItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The execution that takes the place of one that has ended."""
+
+    original_execution_id: str
+    execution_id: str
+    index: int | None = None
+
+
+class BatchRetried(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Some of it runs once more, in place; the new executions were submitted in the same append."""
+
+    items: list[RetriedItem]
+    requested_by: str
+    retried_at: datetime
+
+
+BatchEvent = BatchCreated | BatchCancelRequested | BatchFailureCounted | BatchFailedFast | BatchRetried
+
 ExecutionEvent = (
     ExecutionSubmitted
     | InputsVerified
@@ -273,4 +329,9 @@ TOPICS: Final[dict[str, type[Event]]] = {
     "budget.limit_removed.v1": BudgetLimitRemoved,
     "budget.warned.v1": BudgetWarned,
     "budget.blocked.v1": BudgetBlocked,
+    "batch.created.v1": BatchCreated,
+    "batch.cancel_requested.v1": BatchCancelRequested,
+    "batch.failure_counted.v1": BatchFailureCounted,
+    "batch.failed_fast.v1": BatchFailedFast,
+    "batch.retried.v1": BatchRetried,
 }

@@ -57,6 +57,7 @@ _RESERVE: Final = """
         where r.reserved_until <= clock_timestamp()
     returning execution_id
 """
+_RELEASE: Final = "delete from rgrid.claim_reservations where execution_id = $1"
 
 
 P = ParamSpec("P")
@@ -197,8 +198,11 @@ class InProcessWork:
                     )
                 ],
             )
-        except (Rejected, Conflict):
-            return None  # Somebody else has it, or it was cancelled a moment ago.
+        except (Rejected, Conflict) as refused:
+            # Somebody else has it, it was cancelled a moment ago, or other workers filled its batch up to the limit.
+            if isinstance(refused, Conflict):
+                await self._pool.execute(_RELEASE, execution_id)
+            return None
         state = handled.state
         self._claims.add()
         lease = Lease(execution_id=execution_id, attempt=state.attempt, fencing_token=state.fencing_token)

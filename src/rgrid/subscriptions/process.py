@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
-from rgrid.eventstore.handle import Handled, Handler
+from rgrid.eventstore.handle import Handled, Handler, Riders
 from rgrid.eventstore.store import Store
 from rgrid.kernel.decider import Decider
 from rgrid.kernel.ids import command_id
@@ -24,7 +24,13 @@ class Send(Protocol):
     it already; raises what `decide` raises."""
 
     async def __call__(
-        self, decider: Decider[C, S, E], entity_id: str, command: C, *, new: bool = False
+        self,
+        decider: Decider[C, S, E],
+        entity_id: str,
+        command: C,
+        *,
+        new: bool = False,
+        riders: Riders[S, E] | None = None,
     ) -> Handled[S, E] | None: ...
 
 
@@ -87,6 +93,7 @@ class Reactor:
         entity_id: str,
         command: C,
         new: bool,
+        riders: Riders[S, E] | None,
     ) -> Handled[S, E] | None:
         wanted_id = command_id(self._process.name, recorded.position, step)
         if repeated and await self._was_sent(decider.stream_id(entity_id), wanted_id):
@@ -98,7 +105,7 @@ class Reactor:
             causation_id=f"event:{recorded.position}",
             traceparent=recorded.cause.traceparent,
         )
-        return await self._handler.handle(decider, entity_id, command, cause, new=new and not repeated)
+        return await self._handler.handle(decider, entity_id, command, cause, new=new and not repeated, riders=riders)
 
     async def _was_sent(self, stream_id: str, wanted_id: object) -> bool:
         version = 0
@@ -119,7 +126,15 @@ class _Sender:
         self._step = 0
 
     async def __call__(
-        self, decider: Decider[C, S, E], entity_id: str, command: C, *, new: bool = False
+        self,
+        decider: Decider[C, S, E],
+        entity_id: str,
+        command: C,
+        *,
+        new: bool = False,
+        riders: Riders[S, E] | None = None,
     ) -> Handled[Any, Any] | None:
         self._step += 1
-        return await self._reactor.send(self._recorded, self._step, self._repeated, decider, entity_id, command, new)
+        return await self._reactor.send(
+            self._recorded, self._step, self._repeated, decider, entity_id, command, new, riders
+        )
