@@ -116,6 +116,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What belongs to the resource but lies outside its stream: texts, links, its place in the queue."""
 
     script_content: str
+    requirements_content: str | None = None
     stdout: str | None = None
     stderr: str | None = None
     output_cut: bool = False
@@ -135,7 +136,7 @@ def summary(row: Mapping[str, Any]) -> ExecutionSummary:
 
 
 # Members of the resource that nothing of this installation fills.
-_NOT_HERE: Final = dict.fromkeys(("runtime_image", "requirements_content", "schedule_id", "workflow_run_id"))
+_NOT_HERE: Final = dict.fromkeys(("runtime_image", "schedule_id", "workflow_run_id"))
 
 
 def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionResponse:
@@ -172,6 +173,7 @@ def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionR
         cpu=spec.cpu,
         memory_mb=spec.memory_mb,
         network=spec.network,
+        requirements_content=around.requirements_content,
         stdout=around.stdout,
         stderr=around.stderr,
         output_truncated=around.output_cut or bool(last and last.output_truncated),

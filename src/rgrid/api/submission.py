@@ -10,6 +10,7 @@ from rgrid.api.execution_requests import (
     is_open_batch,
 )
 from rgrid.api.grid import Grid
+from rgrid.api.requirements import keep, requirements_of
 from rgrid.api.resource import kept_until
 from rgrid.executions.commands import SubmitExecution
 from rgrid.executions.events import DeclaredInput
@@ -25,6 +26,7 @@ async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, crea
     """
     check_shape(body)
     runtime = await grid.runtimes.resolve(body.runtime)
+    requirements = requirements_of(runtime, body.script_content, body.requirements_content)
     check_names(body)
     inputs = declared(body.input_files)
     for reference in body.secret_env.values():
@@ -35,6 +37,7 @@ async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, crea
     if body.batch_id is not None and not is_open_batch(body.batch_id):
         raise NotFound(f"Batch not found: {body.batch_id}")
     script = body.script_content.encode()
+    requirements_sha256, requirements_size_bytes = await keep(grid, requirements)
     return SubmitExecution(
         name=body.name,
         script_sha256=await grid.objects.put_bytes(script),
@@ -54,6 +57,8 @@ async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, crea
         batch_id=body.batch_id,
         root_execution_id=execution_id,
         created_by=created_by,
+        requirements_sha256=requirements_sha256,
+        requirements_size_bytes=requirements_size_bytes,
     )
 
 
@@ -91,6 +96,8 @@ async def command_again(grid: Grid, execution_id: str, detail: Detail, created_b
         retry_of=detail.execution_id,
         root_execution_id=spec.root_execution_id,
         created_by=created_by,
+        requirements_sha256=spec.requirements_sha256,
+        requirements_size_bytes=spec.requirements_size_bytes,
     )
 
 

@@ -50,7 +50,8 @@ class StoredArtifact(msgspec.Struct, frozen=True, kw_only=True):
 
 class ExecutionSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
     """Everything that was asked for. `env_sealed` values are encrypted under the stream's data key; `env_names` are
-    in clear; the script itself lies in the object store under `script_sha256`."""
+    in clear; the script itself lies in the object store under `script_sha256`, the packages it needs under
+    `requirements_sha256`."""
 
     name: str | None = None
     script_sha256: str
@@ -73,6 +74,8 @@ class ExecutionSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
     created_by: str
     submitted_at: datetime
     inputs_deadline: datetime | None = None
+    requirements_sha256: str | None = None
+    requirements_size_bytes: int | None = None
 
 
 class InputsVerified(Event, frozen=True, kw_only=True, omit_defaults=True):

@@ -121,6 +121,8 @@ def _submit(command: SubmitExecution, state: Execution, now: datetime) -> Sequen
         created_by=command.created_by,
         submitted_at=now,
         inputs_deadline=None if ready else now + timedelta(seconds=command.inputs_deadline_s),
+        requirements_sha256=command.requirements_sha256,
+        requirements_size_bytes=command.requirements_size_bytes,
     )
     if not ready:
         return [spec]
@@ -167,7 +169,8 @@ def _finish(command: FinishAttempt, state: Execution, now: datetime) -> Sequence
         metadata=command.metadata,
     )
     stored = OutputsStored(attempt=state.attempt, artifacts=command.artifacts, stored_at=now)
-    return [*([stored] if command.artifacts else []), ended, _after(ended, state, now)]
+    after = _after(ended, state, now, caused_by_network=command.caused_by_network)
+    return [*([stored] if command.artifacts else []), ended, after]
 
 
 def _lose(command: LoseAttempt, state: Execution, now: datetime) -> Sequence[ExecutionEvent]:
@@ -188,22 +191,25 @@ def _lose(command: LoseAttempt, state: Execution, now: datetime) -> Sequence[Exe
     return [ended, _after(ended, state, now)]
 
 
-def _after(ended: AttemptEnded, state: Execution, now: datetime) -> ExecutionEvent:
+def _after(
+    ended: AttemptEnded, state: Execution, now: datetime, *, caused_by_network: bool = False
+) -> ExecutionEvent:
     """What an ended attempt means for the execution."""
     total = state.cost_micros + ended.cost_micros
     reason: FailureReason = ended.failure_reason or "internal"
+    is_retried = reason in RETRIED or (reason == "dependency_install" and caused_by_network)
     if ended.status == "completed":
         return ExecutionCompleted(finalized_cost_micros=total, completed_at=now)
     if ended.status == "timed_out":
         return ExecutionTimedOut(error=ended.error, finalized_cost_micros=total, completed_at=now)
-    if state.cancel_requested_by is not None and (ended.status in ("cancelled", "lost") or reason in RETRIED):
+    if state.cancel_requested_by is not None and (ended.status in ("cancelled", "lost") or is_retried):
         return ExecutionCancelled(
             cancelled_by=state.cancel_requested_by,
             reason=state.cancel_reason,
             finalized_cost_micros=total,
             completed_at=now,
         )
-    if reason in RETRIED and state.spec is not None and state.retries < state.spec.max_retries:
+    if is_retried and state.spec is not None and state.retries < state.spec.max_retries:
         wait = _backoff(state)
         return _queued(state.spec, state.attempt + 1, now, now + wait)
     return ExecutionFailed(
