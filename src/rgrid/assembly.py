@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import asyncpg
@@ -29,7 +30,7 @@ from rgrid.kernel.errors import Unavailable
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.postgres.migrate import migrate
 from rgrid.postgres.pool import connect, open_pool
-from rgrid.settings import Settings
+from rgrid.settings import BadSetting, Settings
 from rgrid.subscriptions.daemon import Daemon
 from rgrid.subscriptions.inline import apply_inline
 
@@ -70,7 +71,7 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
         stack.push_async_callback(writer.stop)
         data_keys = DataKeys(pool, keys)
         await data_keys.check()
-        objects = LocalObjects(settings.data_dir / "objects")
+        objects = LocalObjects(storage(settings) / "objects")
         stack.callback(objects.close)
 
         async def caught_up() -> None:
@@ -83,7 +84,7 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
             store=store,
             handler=handler,
             objects=objects,
-            uploads=Uploads(settings.data_dir / "uploads"),
+            uploads=Uploads(storage(settings) / "uploads"),
             data_keys=data_keys,
             secrets=Secrets(settings),
             signer=Signer(keys.derived("signing")),
@@ -93,6 +94,18 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
             caught_up=caught_up,
         )
         yield Parts(grid, daemon, dsn)
+
+
+def storage(settings: Settings) -> Path:
+    """The folder in which objects and uploads lie; all processes of an installation need the same one. Raises
+    BadSetting for an address of anything but a folder."""
+    if settings.objects_url is None:
+        return settings.data_dir
+    path = settings.objects_url.removeprefix("file://")
+    if not path.startswith("/"):
+        problem = "must be a folder, written from the root on"
+        raise BadSetting(f"RGRID_OBJECTS_URL {problem}.", fields=[("RGRID_OBJECTS_URL", problem)])
+    return Path(path)
 
 
 async def _apply_inline(connection: asyncpg.Connection, recorded: Sequence[AnyRecorded]) -> None:

@@ -39,7 +39,7 @@ class Program:
         self.name = name
         self.log = folder / f"{name}.log"
         self._words = words
-        self._environment = {
+        self.environment = {
             "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(folder),
             "PYTHONPATH": f"{SOURCES}:{SOURCES / 'src'}",
@@ -58,7 +58,7 @@ class Program:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "rgrid", *self._words],
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -74,13 +74,13 @@ class Program:
         """SIGKILL, as the kernel's memory killer does it; gives what the process had started."""
         family = Family(self.pid)
         self.signal(signal.SIGKILL)
-        self._reap()
+        self.reaped()
         return family
 
     def terminate(self) -> int:
         """SIGTERM, and the exit code."""
         self.signal(signal.SIGTERM)
-        return self._reap()
+        return self.reaped()
 
     def stop(self) -> None:
         """The end, however it is reached."""
@@ -99,7 +99,8 @@ class Program:
             return "(no log)"
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
-    def _reap(self) -> int:
+    def reaped(self) -> int:
+        """The exit code, once it has ended."""
         assert self.process is not None
         try:
             code = self.process.wait(STOP_MAX_S)
