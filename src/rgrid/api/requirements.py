@@ -21,7 +21,9 @@ def requirements_of(runtime: str, script: str, requirements: str | None) -> str 
     try:
         metadata = inline(script)
         if metadata is not None and metadata.requires_python and not fits(metadata.requires_python, version):
-            raise _wrong("runtime", f"The script requires Python {metadata.requires_python}, and {runtime} is not that.")
+            raise _wrong(
+                "runtime", f"The script requires Python {metadata.requires_python}, and {runtime} is not that."
+            )
     except BadRequirements as problem:
         raise _wrong("script_content", f"{str(problem)[:1].upper()}{str(problem)[1:]}.") from None
     try:

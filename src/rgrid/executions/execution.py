@@ -191,9 +191,7 @@ def _lose(command: LoseAttempt, state: Execution, now: datetime) -> Sequence[Exe
     return [ended, _after(ended, state, now)]
 
 
-def _after(
-    ended: AttemptEnded, state: Execution, now: datetime, *, caused_by_network: bool = False
-) -> ExecutionEvent:
+def _after(ended: AttemptEnded, state: Execution, now: datetime, *, caused_by_network: bool = False) -> ExecutionEvent:
     """What an ended attempt means for the execution."""
     total = state.cost_micros + ended.cost_micros
     reason: FailureReason = ended.failure_reason or "internal"

@@ -64,7 +64,7 @@ def _requirement(line: str) -> str:
         raise BadRequirements("a hash is sha256:… in lower-case hex digits")
     if " --" in bare:
         raise BadRequirements("of the options behind a package only --hash is known")
-    if bare.startswith((".", "/", "~", "file:")) or bare.endswith((".whl", ".tar.gz")) and "@" not in bare:
+    if bare.startswith((".", "/", "~", "file:")) or ("@" not in bare and bare.endswith((".whl", ".tar.gz"))):
         raise BadRequirements("a path on your machine; only packages of an index or an https address can be installed")
     try:
         wanted = Requirement(bare)
@@ -127,7 +127,8 @@ def _blocks(lines: list[str]) -> Iterable[str]:
         if lines[at] != "# /// script":
             at += 1
             continue
-        content, closed = [], None
+        content: list[str] = []
+        closed: int | None = None
         at += 1
         while at < len(lines) and (lines[at] == "#" or lines[at].startswith("# ")):
             if lines[at] == "# ///":
