@@ -11,7 +11,7 @@ from end_to_end.grid import KEY, Program, Worker
 from rgrid.client.answers import Ended, LogLine, StatusChange
 from rgrid.client.following import Followed
 
-LINES = 120
+LINES = 100
 COUNTING = f"""
 import sys, time
 for number in range({LINES}):
@@ -28,7 +28,8 @@ def test_a_follower_sees_every_line_once_over_kills_of_the_service_that_it_follo
     service = start_service(slots=0, database_url=postgres_dsn, **SHARED)
     worker = Worker(service, slots=1, database_url=postgres_dsn, **SHARED)
     stopping.append(worker)
-    worker.start()
+    worker.spawn()
+    worker.registered()
     execution_id = service.submit(COUNTING)
     items: list[Followed] = []
     client = service.client(patient=True)

@@ -1,5 +1,6 @@
 """SIGTERM with work under way, and the next start: nothing is lost, followers are told, and it is quick."""
 
+import os
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ from rgrid.executions.events import AttemptEnded, ExecutionClaimed
 
 GOING_AWAY = 1001
 SECOND_START_MAX_S = 2.0
-STARTS_MAX = 4
+STARTS_MAX = 3
 SHORT = "import time\nprint('begin', flush=True)\ntime.sleep(2)\nopen('out.txt', 'w').write('out')\nprint('end')"
 LONG = """
 import os, time
@@ -76,13 +77,15 @@ def test_a_script_that_outlives_the_drain_is_given_back_and_run_after_the_restar
 
 def test_a_second_start_is_quick(start_service: Starter) -> None:
     service = start_service(slots=2)
-    took_s: list[float] = []
+    took_s: list[tuple[float, float]] = []
     for _ in range(STARTS_MAX):
         assert service.terminate() == 0
-        took_s.append(service.start())
-        if took_s[-1] < SECOND_START_MAX_S:
-            return  # others may have been at work on this machine during the ones before
-    raise AssertionError(f"second starts took {took_s} s")
+        took_s.append((service.start(), service.processor_s()))
+        if took_s[-1][0] < SECOND_START_MAX_S:
+            return
+    # On a machine that others keep busy only the time on the processors says something.
+    assert os.getloadavg()[0] > len(os.sched_getaffinity(0)), f"second starts took {took_s} s (all, on processors)"
+    assert min(used_s for _, used_s in took_s) < SECOND_START_MAX_S, f"second starts took {took_s} s"
 
 
 def _follow(service: Service, execution_id: str, codes: list[int]) -> None:
