@@ -45,6 +45,7 @@ _NETWORK: Final = re.compile(
     r"|\b(429|500|502|503|504) [A-Z]|error decoding response body|unexpected EOF",
     re.IGNORECASE,
 )
+_LACKS_WHEELS: Final = re.compile(r"wheel|building|--no-build", re.IGNORECASE)
 _NOT_NETWORK: Final = re.compile(r"invalid peer certificate|Network connectivity is disabled", re.IGNORECASE)
 
 _log = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ class Installer:
         try:
             return await self._try(order, text, folder / "wheels", tools, with_wheels_only=True)
         except InstallFailed as failed:
-            if failed.caused_by_network or order.is_over():
+            if failed.caused_by_network or order.is_over() or not _LACKS_WHEELS.search(failed.text):
                 raise
         order.note("trying again, with building packages from source")
         return await self._try(order, text, folder / "source", tools, with_wheels_only=False)

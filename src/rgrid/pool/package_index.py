@@ -28,7 +28,17 @@ _NETWORK: Final = (
     "SSL_CERT_FILE",
 )  # fmt: skip
 # By the name of the setting in pip.conf; the variable of the same meaning is PIP_…
-_PIP: Final = ("index-url", "extra-index-url", "find-links", "no-index", "trusted-host", "cert", "proxy", "timeout")
+_PIP: Final = (
+    "index-url",
+    "extra-index-url",
+    "find-links",
+    "no-index",
+    "trusted-host",
+    "cert",
+    "proxy",
+    "timeout",
+    "default-timeout",
+)
 _PIP_NAMES: Final = tuple("PIP_" + name.upper().replace("-", "_") for name in _PIP)
 _PLACES: Final = ("PIP_CONFIG_FILE", "UV_CONFIG_FILE")
 _SYSTEM_BUNDLES: Final = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
@@ -119,8 +129,9 @@ def _translate(pip: Mapping[str, str], env: dict[str, str]) -> None:
         env.setdefault("UV_INSECURE_HOST", " ".join(pip["trusted-host"].split()))
     if "proxy" in pip and not {"ALL_PROXY", "all_proxy"} & env.keys():
         env["ALL_PROXY"] = pip["proxy"].strip()
-    if pip.get("timeout", "").strip().isdecimal():
-        env.setdefault("UV_HTTP_TIMEOUT", pip["timeout"].strip())
+    timeout = (pip.get("timeout") or pip.get("default-timeout") or "").strip()
+    if timeout.isdecimal():
+        env.setdefault("UV_HTTP_TIMEOUT", timeout)
 
 
 def _addresses(env: Mapping[str, str]) -> list[str]:
