@@ -43,15 +43,15 @@ def wheel(folder: Path, name: str, version: str = "1.0", requires: tuple[str, ..
     return path
 
 
-def source(folder: Path, name: str, version: str = "1.0", module: str = "BUILT = True\n") -> Path:
-    """A package that comes as source only."""
+def source(folder: Path, name: str, version: str = "1.0", build: str = "") -> Path:
+    """A package that comes as source only; `build` is what its build does first."""
     path = folder / f"{name}-{version}.tar.gz"
-    build = 'requires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-    project = f'[build-system]\n{build}\n[project]\nname = "{name}"\nversion = "{version}"\n'
+    system = 'requires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    project = f'[build-system]\n{system}\n[project]\nname = "{name}"\nversion = "{version}"\n'
     texts = {
         "pyproject.toml": project,
-        "backend.py": _BACKEND.replace("{name}", name).replace("{version}", version),
-        f"{name}.py": module,
+        "backend.py": build + _BACKEND.replace("{name}", name).replace("{version}", version),
+        f"{name}.py": "BUILT = True\n",
         "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
     }
     with tarfile.open(path, "w:gz") as archive:
