@@ -66,6 +66,7 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
         stack.push_async_callback(daemon.stop)
         if projecting:
             # Writing begins when the inline read models are there to be written with.
+            await daemon.reached(0, [one.name for one in ALL if one.inline], FIRST_BUILD_MAX_S)
             await daemon.reached(await store.head(), timeout_s=FIRST_BUILD_MAX_S)
         await writer.start()
         stack.push_async_callback(writer.stop)

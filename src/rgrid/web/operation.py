@@ -28,7 +28,7 @@ MEDIA_TYPES: Final[Mapping[str, str]] = {
 }
 # Error statuses implied by what an operation is; its own `errors` come on top, `never` takes away.
 IMPLIED: Final[Mapping[str, tuple[int, ...]]] = {
-    "secured": (401, 403, 429, 503),
+    "secured": (400, 401, 403, 429, 503),
     "position": (422, 503),
     "path": (404,),
     "query": (422,),
