@@ -129,6 +129,8 @@ def _translate(pip: Mapping[str, str], env: dict[str, str]) -> None:
         env.setdefault("UV_INSECURE_HOST", " ".join(pip["trusted-host"].split()))
     if "proxy" in pip and not {"ALL_PROXY", "all_proxy"} & env.keys():
         env["ALL_PROXY"] = pip["proxy"].strip()
+    if pip.get("retries", "").strip().isdecimal():
+        env.setdefault("UV_HTTP_RETRIES", pip["retries"].strip())
     timeout = (pip.get("timeout") or pip.get("default-timeout") or "").strip()
     if timeout.isdecimal():
         env.setdefault("UV_HTTP_TIMEOUT", timeout)
