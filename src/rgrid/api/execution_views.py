@@ -142,7 +142,6 @@ _NOT_HERE: Final = dict.fromkeys(("runtime_image", "schedule_id", "workflow_run_
 def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionResponse:
     """The full resource."""
     spec, last = detail.spec, detail.last
-    ended = detail.status in TERMINAL
     duration_ms = last.duration_ms if last else None
     return ExecutionResponse(
         execution_id=detail.execution_id,
@@ -189,7 +188,7 @@ def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionR
         cancel_requested_at=detail.cancel_requested_at,
         cost_display=display(detail.cost_micros),
         finalized_cost_micros=detail.finalized_cost_micros,
-        cost_finalized_at=detail.completed_at if ended else None,
+        cost_finalized_at=detail.completed_at if detail.status in TERMINAL else None,
         worker_id=last.worker_id if last else None,
         worker_hostname=last.worker_hostname if last else None,
         execution_metadata={"sandbox": last.sandbox_level, **last.metadata} if last else None,

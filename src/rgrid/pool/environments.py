@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from rgrid.kernel.clock import monotonic_ms
+from rgrid.kernel.clock import monotonic_ms, now
 from rgrid.kernel.ids import new_ulid
 from rgrid.pool.scratch import remove_tree
 
@@ -179,7 +179,7 @@ class Environments:
         that the installer keeps, which cost a download, then environments, the one used longest ago first. Blocking."""
         self._sweep()
         used = sorted(self._known(), key=lambda one: one[1])
-        oldest_s = time.time() - self._keep_days * _DAY_S
+        oldest_s = now().timestamp() - self._keep_days * _DAY_S
         kept: list[tuple[Path, float, int]] = []
         for one in used:
             if one[1] >= oldest_s or not self._remove_unused(one[0].name):

@@ -3,7 +3,6 @@
 It runs alone with the very Python that the environment is for, and knows nothing of rgrid. Arguments: the uv program,
 then options of `uv pip install`.
 """
-# ruff: noqa: PTH100 (a fresh interpreter has not imported pathlib)
 
 import os
 import subprocess
@@ -18,14 +17,10 @@ UNTOLD = b"Using Python "  # uv's name for the place means nothing outside this 
 
 def main(uv: str, options: "list[str]") -> int:
     """0, or the exit code of the step that failed."""
-    for name in [name for name in os.environ if name.startswith("PYTHON")]:
-        # What scripts get would change how packages are built.
-        del os.environ[name]
     python = os.path.realpath(sys.executable)
-    os.environ["VIRTUAL_ENV"] = os.path.abspath(PLACE)
     steps = (
         [uv, "venv", "--quiet", "--relocatable", "--no-project", "--python", python, PLACE],
-        [uv, "pip", "install", "--requirements", "requirements.txt", *options],
+        [uv, "pip", "install", "--python", f"{PLACE}/bin/python", "--requirements", "requirements.txt", *options],
     )
     for step in steps:
         code = run(step)

@@ -210,6 +210,9 @@ _SETTINGS: Final = {
     "NO_COLOR": "1",
     "UV_NO_PROGRESS": "1",
     "UV_PYTHON_DOWNLOADS": "never",
+    # Scripts get these, but they would change how packages are built.
+    "PYTHONPATH": "",
+    "PYTHONDONTWRITEBYTECODE": "",
     "UV_LINK_MODE": "copy",  # the box shows cache and environment as two file systems
 }
 
