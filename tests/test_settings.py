@@ -64,6 +64,8 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("RGRID_SLOTS", "1.5", "must be a whole number"),
         ("RGRID_METRICS_OPEN", "perhaps", "must be true or false, not 'perhaps'"),
         ("RGRID_LOG_LEVEL", "loud", "must be one of debug, info, warning, error, not 'loud'"),
+        ("RGRID_RUNTIMES", "[]", "must be JSON: an object with a list of texts for each name"),
+        ("RGRID_RUNTIMES", "{", "must be JSON: an object"),
         ("RGRID_RENEW_EVERY_S", "31", "at most half of RGRID_LEASE_TTL_S"),
     ],
 )
@@ -88,12 +90,14 @@ def test_texts_become_the_types_of_their_settings() -> None:
             "RGRID_METRICS_OPEN": "1",
             "RGRID_LOG_LEVEL": "DEBUG",
             "RGRID_CORS_ORIGINS": "https://a.example, https://b.example,",
+            "RGRID_RUNTIMES": '{"r:4.4": ["/usr/bin/Rscript", "--vanilla"]}',
         }
     )
     assert settings.data_dir == Path.home() / "grid"
     assert settings.metrics_open is True
     assert settings.log_level == "debug"
     assert settings.cors_origins == ("https://a.example", "https://b.example")
+    assert settings.runtimes == {"r:4.4": ["/usr/bin/Rscript", "--vanilla"]}
 
 
 def test_a_relative_data_folder_becomes_absolute() -> None:

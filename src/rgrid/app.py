@@ -25,6 +25,7 @@ from rgrid.kernel.clock import now
 from rgrid.pool.engines.local import LocalEngine
 from rgrid.pool.in_process import InProcessWork
 from rgrid.pool.manned import MannedPool
+from rgrid.pool.package_index import of_this_machine
 from rgrid.postgres.embedded import EmbeddedPostgres, dsn_of_running
 from rgrid.postgres.pool import GONE, connect
 from rgrid.runners.host import this_host
@@ -105,11 +106,17 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
         return runner.run(main)
 
 
+async def _engine(settings: Settings) -> LocalEngine:
+    folders = of_this_machine().folders
+    jobs, minimum = settings.data_dir / "jobs", settings.min_sandbox
+    return await LocalEngine.open(jobs, minimum=minimum, more=settings.runtimes, shown=folders)
+
+
 async def _serve(settings: Settings, dsn: str, embedded: EmbeddedPostgres | None, on_ready: OnReady) -> int:
     stop = _stop_signal()
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
-    engine_opening = asyncio.create_task(LocalEngine.open(settings.data_dir / "jobs", minimum=settings.min_sandbox))
+    engine_opening = asyncio.create_task(_engine(settings))
     async with contextlib.AsyncExitStack() as stack:
         ends = {asyncio.create_task(stop.wait(), name="stop")}
         if embedded is not None:
@@ -143,7 +150,7 @@ async def _serve(settings: Settings, dsn: str, embedded: EmbeddedPostgres | None
 
 async def _work(settings: Settings, dsn: str) -> int:
     stop = _stop_signal()
-    engine = await LocalEngine.open(settings.data_dir / "jobs", minimum=settings.min_sandbox)
+    engine = await _engine(settings)
     async with assembled(settings, dsn, projecting=False) as parts:
         pool = MannedPool(settings, dsn, _in_process(parts, Metrics()), engine)
         await asyncio.wait({pool.task, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)

@@ -107,6 +107,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease_ttl_s: Annotated[Seconds, _says("an attempt is lost after this long without a renewal")] = 60
     renew_every_s: Annotated[Seconds, _says("how often a worker renews its leases")] = 10
     drain_s: Annotated[Seconds, _says("how long running scripts may go on at a stop; then others run them anew")] = 20
+    install_timeout_s: Annotated[Seconds, _says("how long the dependencies of a script may install")] = 600
+    environments_max_bytes: Annotated[Bytes, _says("bytes kept of installed dependencies, on each machine")] = 20 * _GIB
+    environments_keep_days: Annotated[Days, _says("days that dependencies are kept after their last use")] = 30
+    runtimes: Annotated[
+        dict[str, list[str]], _says('more runtimes as JSON, such as {"r:4.4": ["/usr/bin/Rscript"]}')
+    ] = {}
     attempt_log_max_bytes: Annotated[Bytes, _says("log bytes kept of one attempt")] = 10 * _MIB
     attempt_log_max_lines: Annotated[int, Meta(ge=1, le=1 << 40), _says("log lines kept of one attempt")] = 200_000
     outputs_max_files: Annotated[int, Meta(ge=1, le=1_000_000), _says("output files of one attempt")] = 1000
@@ -238,9 +244,14 @@ def _read(path: Path) -> str:
 def _converted(name: str, value: object) -> object:
     """The value in the type of the setting. The message of the error never repeats a secret."""
     kind = _HINTS[name]
-    if isinstance(value, str):
-        if name == "cost_rates":
-            return rates.parse(value if value.lstrip().startswith("[") else _read(Path(value).expanduser()))
+    if isinstance(value, str) and name == "cost_rates":
+        return rates.parse(value if value.lstrip().startswith("[") else _read(Path(value).expanduser()))
+    if isinstance(value, str) and kind.__origin__ == dict[str, list[str]]:
+        try:
+            value = msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            raise ValueError("must be JSON: an object with a list of texts for each name") from None
+    elif isinstance(value, str):
         if kind.__origin__ == tuple[str, ...]:
             value = tuple(part.strip() for part in value.split(",") if part.strip())
         elif kind.__origin__ == LogLevel:
@@ -284,6 +295,8 @@ def _shown(name: str, value: object) -> str | None:
         return msgspec.json.encode(value).decode() if value else ""
     if isinstance(value, tuple):
         return ",".join(value)
+    if isinstance(value, dict):
+        return msgspec.json.encode(value).decode() if value else None
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -297,6 +310,8 @@ def _expected(kind: Any) -> str:
     bare = kind.__origin__
     if bare is bool:
         return "true or false"
+    if bare == dict[str, list[str]]:
+        return "JSON: an object with a list of texts for each name"
     if bare == LogLevel:
         return "one of " + ", ".join(get_args(LogLevel))
     if bare is int:

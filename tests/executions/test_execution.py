@@ -244,6 +244,13 @@ def test_a_fault_of_the_grid_is_retried_after_a_pause(reason: str) -> None:
     assert after.state.retries == 1
 
 
+def test_packages_that_could_not_be_installed_are_tried_again_when_the_network_was_at_fault() -> None:
+    broken = failed("dependency_install", caused_by_network=True)
+    state = running(max_retries=1).when(broken).then(AttemptEnded, ExecutionQueued)
+    over = state.when(claim()).after.when(failed("dependency_install", 2, caused_by_network=True))
+    over.then(AttemptEnded, ExecutionFailed)
+
+
 def test_pauses_double_and_end_at_a_minute() -> None:
     state, pauses = queued(max_retries=10), []
     for token in range(1, 10):

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,7 +54,7 @@ class Under(msgspec.Struct, kw_only=True):
 class Boxes:
     """`warm` says whether Python scripts are copies of a warm interpreter or start cold."""
 
-    def __init__(self, warm: bool, highest: Level = "bubblewrap") -> None:
+    def __init__(self, warm: bool, highest: Level = "bubblewrap", shown: Sequence[Path] = ()) -> None:
         self.warm = warm
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
@@ -62,7 +62,7 @@ class Boxes:
         self.jobs = Path(tempfile.mkdtemp(prefix="rgrid-boxes-", dir="/tmp"))
         self.jobs.chmod(0o711)
         os.environ["BOXES_SECRET"] = SECRET
-        self.engine = self.do(LocalEngine.open(self.jobs, warm=warm, highest=highest))
+        self.engine = self.do(LocalEngine.open(self.jobs, warm=warm, highest=highest, shown=shown))
 
     def close(self) -> None:
         self.do(self.engine.close())

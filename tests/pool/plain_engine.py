@@ -91,6 +91,9 @@ class PlainEngine:
     def runtimes(self) -> list[str]:
         return ["python:3.11"]
 
+    def identity(self, runtime: str) -> str | None:
+        return None
+
     async def start(self, job: Job, sink: OutputSink) -> PlainRunning:
         if self.fault is not None:
             raise self.fault

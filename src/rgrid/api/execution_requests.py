@@ -125,8 +125,6 @@ def wrong_in(template: ExecutionTemplate) -> list[tuple[str, str]]:
             wrong.append((f"user_metadata.{key}", f"A key has 1 to {_METADATA_KEY_MAX} characters."))
         if len(value) > _METADATA_VALUE_MAX:
             wrong.append((f"user_metadata.{key}", f"A value has at most {_METADATA_VALUE_MAX} characters."))
-    if template.requirements_content is not None and template.requirements_content.strip():
-        wrong.append(("requirements_content", "This version does not install dependencies of scripts."))
     return wrong
 
 

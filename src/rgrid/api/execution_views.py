@@ -144,6 +144,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What belongs to the resource but lies outside its stream: texts, links, its place in the queue."""
 
     script_content: str
+    requirements_content: str | None = None
     stdout: str | None = None
     stderr: str | None = None
     output_cut: bool = False
@@ -163,15 +164,12 @@ def summary(row: Mapping[str, Any]) -> ExecutionSummary:
 
 
 # Members of the resource that nothing of this installation fills.
-_NOT_HERE: Final[dict[str, Any]] = dict.fromkeys(
-    ("runtime_image", "requirements_content", "schedule_id", "workflow_run_id")
-)
+_NOT_HERE: Final[dict[str, Any]] = dict.fromkeys(("runtime_image", "schedule_id", "workflow_run_id"))
 
 
 def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionResponse:
     """The full resource."""
     spec, last = detail.spec, detail.last
-    ended = detail.status in TERMINAL
     duration_ms = last.duration_ms if last else None
     return ExecutionResponse(
         execution_id=detail.execution_id,
@@ -198,6 +196,7 @@ def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionR
         args=spec.args,
         env_vars=dict.fromkeys(spec.env_sealed, "***"),
         secret_env=spec.secret_env,
+        requirements_content=around.requirements_content,
         stdout=around.stdout,
         stderr=around.stderr,
         output_truncated=around.output_cut or bool(last and last.output_truncated),
@@ -214,7 +213,7 @@ def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionR
         cancel_requested_at=detail.cancel_requested_at,
         cost_display=display(detail.cost_micros),
         finalized_cost_micros=detail.finalized_cost_micros,
-        cost_finalized_at=detail.completed_at if ended else None,
+        cost_finalized_at=detail.completed_at if detail.status in TERMINAL else None,
         worker_id=last.worker_id if last else None,
         worker_hostname=last.worker_hostname if last else None,
         execution_metadata={"sandbox": last.sandbox_level, **last.metadata} if last else None,

@@ -12,6 +12,7 @@ from rgrid.api.event_records import EventRecord, event_record
 from rgrid.api.execution_requests import ExecutionCreate, ExecutionFilter, ReasonRequest
 from rgrid.api.execution_views import ExecutionResponse, ExecutionSummary, summary
 from rgrid.api.grid import Grid, find
+from rgrid.api.requirements import text_of
 from rgrid.api.submission import command_again, command_for, sealed_again
 from rgrid.eventstore.append import Rider
 from rgrid.executions import leases
@@ -49,12 +50,13 @@ class Executions:
     async def _submitted(self, call: Call[Any, Any], execution_id: str, command: SubmitExecution, script: str) -> Reply:
         grid = self._grid
 
+        requirements = await text_of(grid, command.requirements_sha256)
         replies: list[Reply] = []
 
         def riders(_state: Execution, events: Sequence[ExecutionEvent], version: int) -> Sequence[Rider]:
             detail = execution_detail.fold(execution_id, events, version)
             assert detail is not None
-            body = resource.fresh(grid, detail, script, links.base(grid, call.headers))
+            body = resource.fresh(grid, detail, script, requirements, links.base(grid, call.headers))
             replies[:] = [Reply(201, body, etag=version, location=f"/api/v1/executions/{execution_id}")]
             return call.riders(replies[0])
 

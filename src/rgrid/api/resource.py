@@ -8,6 +8,7 @@ from projections.execution_detail import TERMINAL, Detail
 from rgrid.api import links, waiting
 from rgrid.api.execution_views import ExecutionResponse, InputFile, Surroundings, response
 from rgrid.api.grid import Grid
+from rgrid.api.requirements import text_of
 from rgrid.executions import logs
 from rgrid.kernel.clock import now
 
@@ -17,13 +18,16 @@ _Texts = tuple[tuple[str | None, bool], tuple[str | None, bool]]
 _NO_TEXTS: Final[_Texts] = ((None, False), (None, False))
 
 
-def fresh(grid: Grid, detail: Detail, script_content: str, base: str) -> ExecutionResponse:
+def fresh(
+    grid: Grid, detail: Detail, script_content: str, requirements_content: str | None, base: str
+) -> ExecutionResponse:
     """The resource as it is right after its submission: nothing to look up."""
     expires_at = links.ends_at(grid.settings.upload_ttl_s)
     inputs = _as_logged(grid, detail, expires_at, base)
     uploads = _uploads(inputs)
     around = Surroundings(
         script_content=script_content,
+        requirements_content=requirements_content,
         inputs=inputs,
         upload_urls=uploads,
         urls_expire_at=expires_at if uploads else None,
@@ -38,6 +42,7 @@ async def past(grid: Grid, detail: Detail) -> ExecutionResponse:
     (stdout, cut_out), (stderr, cut_err) = await _texts(grid, detail) if detail.status in TERMINAL else _NO_TEXTS
     around = Surroundings(
         script_content=await script_of(grid, detail),
+        requirements_content=await text_of(grid, detail.spec.requirements_sha256),
         stdout=stdout,
         stderr=stderr,
         output_cut=cut_out or cut_err,
@@ -56,6 +61,7 @@ async def full(grid: Grid, detail: Detail, base: str) -> ExecutionResponse:
     uploads = _uploads(files)
     around = Surroundings(
         script_content=await script_of(grid, detail),
+        requirements_content=await text_of(grid, detail.spec.requirements_sha256),
         stdout=stdout,
         stderr=stderr,
         output_cut=cut_out or cut_err,

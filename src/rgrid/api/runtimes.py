@@ -93,8 +93,11 @@ def _canonical(text: str, available: set[str]) -> str | None:
 
 
 def _aliases(name: str, available: set[str]) -> list[str]:
-    """`python` means the default where a worker has it, else the newest Python there is; likewise `node`."""
+    """`python` means the default where a worker has it, else the newest Python there is; likewise `node`. A runtime by
+    configuration has its own name alone."""
     language, _, version = name.partition(":")
+    if not _CANONICAL.fullmatch(name):
+        return []
     if language == "bash":
         return ["sh", "shell"]
     exact = [f"{language}{version}"] if version else []
@@ -115,7 +118,8 @@ def _order(name: str) -> tuple[int, ...]:
 
 def _runtime(name: str, available: set[str]) -> Runtime:
     matched = _CANONICAL.fullmatch(name)
-    language, version = (matched[1], matched[2] or "") if matched else (name, "")
+    language, _, version = name.partition(":")
+    described = None if matched else "By the configuration of a worker (RGRID_RUNTIMES)."
     return Runtime(
         name=name,
         aliases=_aliases(name, available),
@@ -124,7 +128,7 @@ def _runtime(name: str, available: set[str]) -> Runtime:
         image=None,
         default=name == DEFAULT,
         available=name in available,
-        description=None if name in available else "No worker has it now.",
+        description=described if name in available else "No worker has it now.",
     )
 
 

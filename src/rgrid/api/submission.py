@@ -13,6 +13,7 @@ from rgrid.api.execution_requests import (
     is_open_batch,
 )
 from rgrid.api.grid import Grid
+from rgrid.api.requirements import keep, requirements_of
 from rgrid.api.resource import kept_until
 from rgrid.executions.batch import DECIDER as BATCH
 from rgrid.executions.commands import SubmitExecution
@@ -30,6 +31,7 @@ async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, crea
     """
     check_shape(body)
     runtime = await grid.runtimes.resolve(body.runtime)
+    requirements = requirements_of(runtime, body.script_content, body.requirements_content)
     check_names(body)
     inputs = declared(body.input_files)
     for reference in body.secret_env.values():
@@ -41,6 +43,7 @@ async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, crea
         await _check_open(grid, body.batch_id)
     reserved_micros = await reserve(grid, body.timeout_seconds, body.cpu)
     script = body.script_content.encode()
+    requirements_sha256, requirements_size_bytes = await keep(grid, requirements)
     return SubmitExecution(
         name=body.name,
         script_sha256=await grid.objects.put_bytes(script),
@@ -64,6 +67,8 @@ async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, crea
         queue_timeout_s=body.queue_timeout_seconds,
         priority=body.priority,
         reserved_micros=reserved_micros,
+        requirements_sha256=requirements_sha256,
+        requirements_size_bytes=requirements_size_bytes,
     )
 
 
@@ -138,6 +143,8 @@ async def command_again(grid: Grid, detail: Detail, created_by: str) -> SubmitEx
         queue_timeout_s=spec.queue_timeout_s,
         priority=spec.priority,
         reserved_micros=reserved_micros,
+        requirements_sha256=spec.requirements_sha256,
+        requirements_size_bytes=spec.requirements_size_bytes,
     )
 
 

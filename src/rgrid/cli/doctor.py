@@ -47,7 +47,7 @@ def add_doctor(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser
 def doctor(args: argparse.Namespace, console: Console) -> int:
     chosen = settings.load({"data_dir": args.data_dir})
     findings: list[Finding] = []
-    for look in (_python, _sandbox, _postgres, _disk, _names, _service):
+    for look in (_python, _sandbox, _packages, _postgres, _disk, _names, _service):
         findings += look(chosen)
     described = settings.describe(chosen)
     is_bad = any(finding.verdict == "problem" for finding in findings)
@@ -84,7 +84,7 @@ def _sandbox(chosen: Settings) -> list[Finding]:
     from rgrid.pool.engines.local import LocalEngine
 
     async def probe(folder: Path) -> LocalEngine:
-        engine = await LocalEngine.open(folder)
+        engine = await LocalEngine.open(folder, more=chosen.runtimes)
         await engine.close()
         return engine
 
@@ -96,9 +96,34 @@ def _sandbox(chosen: Settings) -> list[Finding]:
             remedy = "RGRID_SLOTS=0 runs no scripts here"
             return [Finding(part="sandbox", verdict="problem", says=f"none works: {error}", remedy=remedy)]
     found = [_level_finding(engine, chosen), _groups_finding(engine)]
-    names = ", ".join(f"{one.runtime} ({'.'.join(map(str, one.version))})" for one in engine.interpreters)
+    versions = {one.runtime: ".".join(map(str, one.version)) or one.program for one in engine.interpreters}
+    names = ", ".join(f"{name} ({version})" for name, version in versions.items())
     verdict: Literal["ok", "problem"] = "ok" if engine.interpreters else "problem"
     return [*found, Finding(part="interpreters", verdict=verdict, says=names or "none", remedy="install python3")]
+
+
+def _packages(chosen: Settings) -> list[Finding]:
+    """What installs the packages of scripts, and what it has installed."""
+    import subprocess
+
+    from rgrid.pool.environments import FOLDER, usage
+    from rgrid.pool.installer import find_uv
+
+    program = find_uv()
+    if program is None:
+        remedy = "pip install uv"
+        return [Finding(part="packages", verdict="warning", says="uv, which installs them, is missing", remedy=remedy)]
+    try:
+        asked = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
+        said = asked.stdout.strip() or asked.stderr.strip()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [Finding(part="packages", verdict="warning", says=f"{program}: {error}", remedy="pip install uv")]
+    try:
+        environments, size_bytes = usage(chosen.data_dir / "jobs" / FOLDER)
+    except OSError:
+        environments, size_bytes = 0, 0
+    kept = f"{environments} environments, {size(size_bytes)} of {size(chosen.environments_max_bytes)}"
+    return [Finding(part="packages", verdict="ok", says=f"{said} at {program}; {kept}")]
 
 
 def _level_finding(engine: "LocalEngine", chosen: Settings) -> Finding:

@@ -63,7 +63,11 @@ def add_run(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -
     add("--remote-only", action="store_true", help="leave its files on the grid")
     add("--detach", action="store_true", help="print the id and return at once")
     add("--dry-run", action="store_true", help="show what would be sent, send nothing")
-    add("--no-requirements", action="store_true", help="ignore a requirements.txt beside the script")
+    packages = parser.add_mutually_exclusive_group()
+    packages.add_argument(
+        "--requirements", metavar="FILE", type=Path, help="the packages it needs; else requirements.txt beside it"
+    )
+    packages.add_argument("--no-requirements", action="store_true", help="ignore a requirements.txt beside the script")
     add("--allow-missing", action="store_true", help="arguments that look like missing files are just text")
     parser.epilog = (
         "Everything after SCRIPT goes to the script. Files among ARGS are sent along; files that the script\n"
@@ -73,6 +77,7 @@ def add_run(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -
         "  rgrid run hello.py\n"
         "  rgrid run analyse.py data/sales.csv --top 10\n"
         "  rgrid run --memory 2g --timeout 1h --env MODE=full train.py train.csv\n"
+        "  rgrid run --requirements needs.txt analyse.py\n"
         "  id=$(rgrid run --detach long.py) && rgrid logs -f $id\n"
         "  rgrid run --batch 'data/*.csv' --parallel 10 analyse.py --top 10\n"
         "With --batch the file comes first among the script's arguments, or where a {} stands; what each run makes\n"
@@ -222,10 +227,6 @@ def exit_code(execution: Execution) -> int:
 
 
 def _submission(args: argparse.Namespace, script: Path, text: str, mapped: Mapped) -> Submission:
-    requirements = script.parent / "requirements.txt"
-    has_requirements = script.suffix == ".py" and not args.no_requirements and requirements.is_file()
-    if has_requirements and requirements.stat().st_size > REQUIREMENTS_BYTES_MAX:
-        raise Usage(f"{requirements} is larger than {REQUIREMENTS_BYTES_MAX} bytes.", "rgrid run --no-requirements …")
     return Submission(
         script_content=text,
         name=args.name or script.name,
@@ -237,12 +238,31 @@ def _submission(args: argparse.Namespace, script: Path, text: str, mapped: Mappe
         cpu=args.cpu,
         memory_mb=args.memory,
         network=args.network,
-        requirements_content=requirements.read_text() if has_requirements else None,
+        requirements_content=_requirements(args, script),
         user_metadata=dict(args.metadata) or None,
         retry_on=args.retry_on,
         queue_timeout_seconds=args.queue_timeout,
         priority=args.priority,
     )
+
+
+def _requirements(args: argparse.Namespace, script: Path) -> str | None:
+    """What the script needs beside Python: from the file that was named, else from the one that lies beside it. What
+    the script says of itself the service reads."""
+    given: Path | None = args.requirements
+    path = given.expanduser() if given else script.parent / "requirements.txt"
+    if given is None and (args.no_requirements or script.suffix != ".py" or not path.is_file()):
+        return None
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Usage(f"{path} can't be read: {error.strerror}.") from None
+    if len(content) > REQUIREMENTS_BYTES_MAX:
+        raise Usage(f"{path} is larger than {REQUIREMENTS_BYTES_MAX} bytes.", "rgrid run --no-requirements …")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise Usage(f"{path} is not UTF-8 text.") from None
 
 
 def _environment(args: argparse.Namespace) -> dict[str, str]:
@@ -288,7 +308,7 @@ def _dry_run(client: Client, submission: Submission, mapped: Mapped, console: Co
             ("Arguments", " ".join(submission.args)),
             ("Inputs", ", ".join(f"{name} ({size(count)})" for name, count in files.items())),
             ("Variables", ", ".join([*submission.env_vars, *submission.secret_env])),
-            ("Packages", "from requirements.txt" if submission.requirements_content else None),
+            ("Packages", ", ".join((submission.requirements_content or "").split("\n")).strip(", ") or None),
         ]
     )
     console.note("Nothing was sent.")

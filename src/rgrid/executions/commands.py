@@ -43,6 +43,8 @@ class SubmitExecution(Command, frozen=True, kw_only=True):
     queue_timeout_s: int | None = None
     priority: int = 0
     reserved_micros: int = 0
+    requirements_sha256: str | None = None
+    requirements_size_bytes: int | None = None
 
 
 class CompleteInputs(Command, frozen=True, kw_only=True):
@@ -70,7 +72,8 @@ class ClaimExecution(Command, frozen=True, kw_only=True):
 
 
 class FinishAttempt(Command, frozen=True, kw_only=True):
-    """A worker hands in what came of its attempt."""
+    """A worker hands in what came of its attempt. `caused_by_network` says of a failed installation of dependencies
+    that another attempt may fare better."""
 
     fencing_token: int
     end: Literal["completed", "failed", "timed_out", "cancelled"]
@@ -85,6 +88,7 @@ class FinishAttempt(Command, frozen=True, kw_only=True):
     output_truncated: bool = False
     artifacts: list[StoredArtifact] = []
     metadata: dict[str, str] = {}
+    caused_by_network: bool = False
 
 
 class LoseAttempt(Command, frozen=True, kw_only=True):

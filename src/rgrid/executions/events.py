@@ -63,7 +63,8 @@ class RetryRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class ExecutionSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
     """Everything that was asked for. Without `retry` the grid's own rules hold. `reserved_micros` counts against a
     spending limit until the execution ends. `env_sealed` values are encrypted under the stream's data key; `env_names`
-    are in clear; the script itself lies in the object store under `script_sha256`."""
+    are in clear; the script itself lies in the object store under `script_sha256`, the packages it needs under
+    `requirements_sha256`."""
 
     name: str | None = None
     script_sha256: str
@@ -90,6 +91,8 @@ class ExecutionSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
     queue_timeout_s: int | None = None
     priority: int = 0
     reserved_micros: int = 0
+    requirements_sha256: str | None = None
+    requirements_size_bytes: int | None = None
 
 
 class InputsVerified(Event, frozen=True, kw_only=True, omit_defaults=True):

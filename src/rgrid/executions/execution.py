@@ -133,6 +133,8 @@ def _submit(command: SubmitExecution, state: Execution, now: datetime) -> Sequen
         queue_timeout_s=command.queue_timeout_s,
         priority=command.priority,
         reserved_micros=command.reserved_micros,
+        requirements_sha256=command.requirements_sha256,
+        requirements_size_bytes=command.requirements_size_bytes,
     )
     if not ready:
         return [spec]
@@ -179,7 +181,8 @@ def _finish(command: FinishAttempt, state: Execution, now: datetime) -> Sequence
         metadata=command.metadata,
     )
     stored = OutputsStored(attempt=state.attempt, artifacts=command.artifacts, stored_at=now)
-    return [*([stored] if command.artifacts else []), ended, _after(ended, state, now)]
+    after = _after(ended, state, now, caused_by_network=command.caused_by_network)
+    return [*([stored] if command.artifacts else []), ended, after]
 
 
 def _lose(command: LoseAttempt, state: Execution, now: datetime) -> Sequence[ExecutionEvent]:
@@ -200,17 +203,18 @@ def _lose(command: LoseAttempt, state: Execution, now: datetime) -> Sequence[Exe
     return [ended, _after(ended, state, now)]
 
 
-def _after(ended: AttemptEnded, state: Execution, now: datetime) -> ExecutionEvent:
+def _after(ended: AttemptEnded, state: Execution, now: datetime, *, caused_by_network: bool = False) -> ExecutionEvent:
     """What an ended attempt means for the execution."""
     total = state.cost_micros + ended.cost_micros
     reason: FailureReason = ended.failure_reason or "internal"
+    is_no_fault = reason in RETRIED or (reason == "dependency_install" and caused_by_network)
     if ended.status == "completed":
         return ExecutionCompleted(finalized_cost_micros=total, completed_at=now)
-    if state.spec is not None and _is_retried(ended, state, state.spec):
+    if state.spec is not None and _is_retried(ended, state, state.spec, is_no_fault=is_no_fault):
         return _queued(state.spec, state.attempt + 1, now, now + _backoff(state, state.spec))
     if ended.status == "timed_out":
         return ExecutionTimedOut(error=ended.error, finalized_cost_micros=total, completed_at=now)
-    if state.cancel_requested_by is not None and (ended.status in ("cancelled", "lost") or reason in RETRIED):
+    if state.cancel_requested_by is not None and (ended.status in ("cancelled", "lost") or is_no_fault):
         return ExecutionCancelled(
             cancelled_by=state.cancel_requested_by,
             reason=state.cancel_reason,
@@ -226,13 +230,13 @@ def _after(ended: AttemptEnded, state: Execution, now: datetime) -> ExecutionEve
     )
 
 
-def _is_retried(ended: AttemptEnded, state: Execution, spec: ExecutionSubmitted) -> bool:
+def _is_retried(ended: AttemptEnded, state: Execution, spec: ExecutionSubmitted, *, is_no_fault: bool) -> bool:
     """Whether another attempt follows: by the submitter's rules, else only for what is no fault of the script."""
     if state.cancel_requested_by is not None or ended.status == "cancelled" or state.retries >= spec.max_retries:
         return False
     reason: FailureReason = "timeout" if ended.status == "timed_out" else ended.failure_reason or "internal"
     if spec.retry is None:
-        return reason in RETRIED
+        return is_no_fault
     return reason in spec.retry.reasons or (reason == "exit_code" and ended.exit_code in spec.retry.exit_codes)
 
 

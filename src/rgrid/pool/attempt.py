@@ -19,15 +19,19 @@ from rgrid.kernel.errors import RgridError, Unavailable
 from rgrid.pool.backoff import delay_s
 from rgrid.pool.capture import SILENCE_S, Capture, CaptureLimits
 from rgrid.pool.engines.engine import Ended, Engine, Running
+from rgrid.pool.environments import Held
 from rgrid.pool.inputs import disk_text, job_of, lay_out
+from rgrid.pool.install_log import InstallLog
+from rgrid.pool.installer import Installer, InstallFailed, Order
 from rgrid.pool.masking import Masker
 from rgrid.pool.outputs import Found, OutputLimits, collect, name_dropped
 from rgrid.pool.protocol import Assignment, LeaseLost, Outcome, StoredOutput, Stream, Work
-from rgrid.pool.scratch import Folder, InputMissing, Seen, folder_of, remove_tree
+from rgrid.pool.scratch import Folder, InputMissing, Seen, folder_of, remove_tree, verify
 from rgrid.pool.shipper import Shipper
 from rgrid.pool.tuning import PoolTuning
 from rgrid.pool.verdict import (
     Verdict,
+    dependency_install,
     ended_before_kill,
     hint_of,
     input_missing,
@@ -68,6 +72,7 @@ class Attempt:
         *,
         work: Work,
         engine: Engine,
+        installer: Installer,
         shipper: Shipper,
         scratch: Path,
         tuning: PoolTuning,
@@ -77,14 +82,12 @@ class Attempt:
         self.lease = assignment.lease
         self._work = work
         self._engine = engine
+        self._installer = installer
         self._scratch = scratch
         self._tuning = tuning
         self._box_gone = box_gone
         self._outbox = shipper.open(self.lease, functools.partial(self.lose, said_by_service=True))
-        limits = CaptureLimits(
-            bytes_max=tuning.log_bytes_max, lines_max=tuning.log_lines_max, tail_bytes=tuning.log_tail_bytes
-        )
-        self._capture = Capture(next_sequence=assignment.next_sequence, masked=assignment.masked, limits=limits)
+        self._capture = self._capture_from(assignment.next_sequence)
         self._masker = Masker(assignment.masked)
         self._lost = asyncio.Event()
         self._refused = False  # the service itself said that the lease is lost, so nothing of it can be accepted
@@ -96,6 +99,8 @@ class Attempt:
         self._running: Running | None = None
         self._started_at: datetime | None = None
         self._silence: asyncio.TimerHandle | None = None
+        self._packages: Held | None = None
+        self._notes: dict[str, str] = {}
 
     def cancel(self) -> None:
         """The user wants it to end: SIGTERM, then SIGKILL; before its start, it does not start."""
@@ -140,9 +145,14 @@ class Attempt:
                 seen = await lay_out(folder, self.assignment, self._fetch, self._is_over)
                 if self._is_over():
                     return None if self._lost.is_set() else self._unstarted()
+                await self._install(folder)
+                if self._is_over():
+                    return None if self._lost.is_set() else self._unstarted()
                 ended = await self._execute(folder)
             finally:
                 self._box_gone()
+                if self._packages is not None:
+                    self._packages.release()
             if self._killed:
                 own_end = ended_before_kill(ended)
                 if own_end is None:
@@ -151,6 +161,9 @@ class Attempt:
             return await self._conclude(folder, seen, ended)
         except InputMissing as error:
             return self._outcome(input_missing(str(error)))
+        except InstallFailed as error:
+            verdict = dependency_install(error.text, caused_by_network=error.caused_by_network)
+            return self._unstarted() if self._is_over() else self._outcome(verdict)
         except LeaseLost:
             self.lose(said_by_service=True)
             return None
@@ -170,11 +183,55 @@ class Attempt:
     async def _fetch(self, sha256: str, target: Path) -> None:
         await self._persist(functools.partial(self._work.fetch_object, self.lease, sha256, target), UNAVAILABLE_S_MAX)
 
+    # The packages of the script
+
+    async def _install(self, folder: Folder) -> None:
+        """Has the packages ready before the clock of the script starts."""
+        wanted = self.assignment.requirements
+        if wanted is None:
+            return
+        place = folder.root / "requirements"
+        place.mkdir(mode=0o700)
+        await self._fetch(wanted.sha256, place / wanted.name)
+        verify(place, [wanted])
+        masked = [*self.assignment.masked, *self._installer.masked]
+        log = InstallLog(self.assignment.next_sequence, masked, self._outbox.add)
+        order = Order(
+            runtime=self.assignment.runtime,
+            requirements=(place / wanted.name).read_text(),
+            sink=log.hear,
+            note=log.note,
+            started=self._on_installer,
+            is_over=self._is_over,
+        )
+        began = time.monotonic()
+        try:
+            self._packages = await self._installer.provide(order)
+        finally:
+            self._running = None
+            self._capture = self._capture_from(log.close())
+        if self._packages is not None:
+            self._notes["packages"] = "installed" if self._packages.is_new else "reused"
+            self._notes["packages_ms"] = str(round((time.monotonic() - began) * 1000))
+
+    def _on_installer(self, running: Running) -> None:
+        self._running = running
+        if self._is_over():
+            running.kill()
+
+    def _capture_from(self, sequence: int) -> Capture:
+        tuning = self._tuning
+        limits = CaptureLimits(
+            bytes_max=tuning.log_bytes_max, lines_max=tuning.log_lines_max, tail_bytes=tuning.log_tail_bytes
+        )
+        return Capture(next_sequence=sequence, masked=self.assignment.masked, limits=limits)
+
     # The script
 
     async def _execute(self, folder: Folder) -> Ended:
         self._started_at = now()
-        job = job_of(folder, self.assignment, self._tuning.disk_quota_bytes)
+        packages = None if self._packages is None else self._packages.path
+        job = job_of(folder, self.assignment, self._tuning.disk_quota_bytes, packages)
         self._running = running = await self._engine.start(job, self._sink)
         if self._lost.is_set() or self._halted:
             self._kill()
@@ -266,7 +323,7 @@ class Attempt:
         metadata = {} if ended is None else dict(ended.metadata)
         if ended is not None and ended.memory_peak_bytes is not None:
             metadata.setdefault("memory_peak_bytes", str(ended.memory_peak_bytes))
-        metadata.update(notes or {})
+        metadata.update({**self._notes, **(notes or {})})
         mask = self._masker.mask
         return Outcome(
             end=verdict.end,
@@ -281,6 +338,7 @@ class Attempt:
             output_truncated=self._capture.truncated,
             outputs=outputs or [],
             metadata={name: mask(value) for name, value in metadata.items()},
+            caused_by_network=verdict.caused_by_network,
         )
 
     # Telling the service

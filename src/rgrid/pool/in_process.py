@@ -18,7 +18,7 @@ from rgrid.eventstore.handle import Handler
 from rgrid.eventstore.store import Store
 from rgrid.executions import leases, logs
 from rgrid.executions.commands import ClaimExecution, FinishAttempt
-from rgrid.executions.events import AttemptEnded, StaleResultRefused, StoredArtifact
+from rgrid.executions.events import AttemptEnded, ExecutionSubmitted, StaleResultRefused, StoredArtifact
 from rgrid.executions.execution import DECIDER, Execution
 from rgrid.executions.following import LinesStored
 from rgrid.kernel.clock import now
@@ -236,6 +236,7 @@ class InProcessWork:
             next_sequence=last + 1,
             batch_id=spec.batch_id,
             batch_index=spec.batch_index,
+            requirements=_requirements(spec),
         )
 
     @_unavailable
@@ -309,6 +310,7 @@ class InProcessWork:
                 for output in outcome.outputs
             ],
             metadata=outcome.metadata,
+            caused_by_network=outcome.caused_by_network,
         )
         handled = await self._handler.handle(
             DECIDER,
@@ -328,6 +330,13 @@ class InProcessWork:
 
 def _cause(worker_id: str) -> Cause:
     return Cause(actor=f"worker:{worker_id}", command_id=new_command_id())
+
+
+def _requirements(spec: ExecutionSubmitted) -> InputRef | None:
+    if spec.requirements_sha256 is None:
+        return None
+    size_bytes = spec.requirements_size_bytes or 0
+    return InputRef(name="requirements.txt", size_bytes=size_bytes, sha256=spec.requirements_sha256)
 
 
 def _not_started(error: str) -> Outcome:

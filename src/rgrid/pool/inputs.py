@@ -40,7 +40,7 @@ async def lay_out(folder: Folder, assignment: Assignment, fetch: Fetch, is_over:
     return check() if total <= SMALL_BYTES else await asyncio.to_thread(check)
 
 
-def job_of(folder: Folder, assignment: Assignment, disk_quota_bytes: int) -> Job:
+def job_of(folder: Folder, assignment: Assignment, disk_quota_bytes: int, packages: Path | None = None) -> Job:
     """Arguments stay as they are: one that equals an input's name names that file, because `/work` is where it runs."""
     lease = assignment.lease
     own = {"RGRID_EXECUTION_ID": lease.execution_id, "RGRID_ATTEMPT": str(lease.attempt)}
@@ -60,6 +60,7 @@ def job_of(folder: Folder, assignment: Assignment, disk_quota_bytes: int) -> Job
         memory_mb=assignment.memory_mb,
         network=assignment.network,
         disk_quota_bytes=disk_quota_bytes,
+        environment=packages,
     )
 
 

@@ -5,23 +5,29 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
-Family = Literal["python", "node", "bash"]
+from rgrid.kernel.errors import Invalid
+
+Family = Literal["python", "node", "bash", "other"]
+ENVIRONMENT: Final = "/rgrid/environment"  # where the box shows the packages of a script
 _PROBE_TIMEOUT_S: Final = 20
 _CANDIDATES_MAX: Final = 64
 _ASK_PYTHON: Final = (
     "import sys; print(sys.version_info[0], sys.version_info[1], sys.version_info[2],"
     " sys.implementation.name); print(sys.base_prefix); print(sys.base_exec_prefix)"
 )
+_CONFIGURED_NAME: Final = re.compile(r"[a-z][a-z0-9_+-]{0,31}(:[a-z0-9][a-z0-9._+-]{0,31})?")
 _PYTHON_NAME: Final = re.compile(r"python3\.\d+")
 
 
 class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
-    """`program` is the real file, `prefixes` the folders that it needs beside /usr, at the same paths."""
+    """`program` is the real file, `prefixes` the folders that it needs beside /usr, at the same paths; `arguments`
+    stand before the script."""
 
     runtime: str
     family: Family
@@ -29,6 +35,7 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     program: str
     prefixes: tuple[str, ...]
     aliases: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
 
 def discover(search_path: list[str], *, only_public: bool = False) -> list[Interpreter]:
@@ -184,18 +191,22 @@ def make_clean(interpreter: Interpreter, folder: Path) -> None:
         link.symlink_to(interpreter.program)
 
 
-def program(interpreter: Interpreter, folder: Path, boxed: bool) -> str:
-    """The program as a script's process sees it."""
+def program(interpreter: Interpreter, folder: Path, boxed: bool, environment: Path | None = None) -> str:
+    """The program as a script's process sees it. `environment` takes the place of the empty one."""
     if interpreter.family != "python":
         return interpreter.program
+    if environment is not None:
+        return f"{ENVIRONMENT if boxed else environment}/bin/python"
     place = Path(inside(interpreter)) if boxed else _clean_folder(interpreter, folder)
     return str(place / "bin" / "python")
 
 
-def binds(interpreter: Interpreter, folder: Path) -> tuple[tuple[str, str], ...]:
+def binds(interpreter: Interpreter, folder: Path, environment: Path | None = None) -> tuple[tuple[str, str], ...]:
     """What the box must show beside /usr: (source, target)."""
     prefixes = [(prefix, prefix) for prefix in interpreter.prefixes]
-    if interpreter.family == "python":
+    if environment is not None and interpreter.family == "python":
+        prefixes.append((str(environment), ENVIRONMENT))
+    elif interpreter.family == "python":
         prefixes.append((str(_clean_folder(interpreter, folder)), inside(interpreter)))
     return tuple(prefixes)
 
@@ -217,3 +228,40 @@ def inside(interpreter: Interpreter) -> str:
 
 def _clean_folder(interpreter: Interpreter, folder: Path) -> Path:
     return folder / f"{_CLEAN}{'.'.join(map(str, interpreter.version[:2]))}"
+
+
+def identity(interpreter: Interpreter) -> str | None:
+    """Another text for another interpreter, also after an update in place; None when it takes no packages."""
+    if interpreter.family != "python":
+        return None
+    status = Path(interpreter.program).stat()
+    version = ".".join(map(str, interpreter.version))
+    return f"{interpreter.runtime} {version} {interpreter.program} {status.st_size} {status.st_mtime_ns}"
+
+
+def configured(given: Mapping[str, Sequence[str]]) -> list[Interpreter]:
+    """Runtimes by configuration: name -> program and what stands before the script. Raises Invalid."""
+    found = []
+    for name, command in given.items():
+        said = f"RGRID_RUNTIMES: {name!r}"
+        if not _CONFIGURED_NAME.fullmatch(name) or name.partition(":")[0] in ("python", "node", "bash"):
+            raise Invalid(f"{said} is no name for a runtime: a word in lower case, not python, node or bash, and after "
+                          "a colon perhaps a version.")  # fmt: skip
+        if not command or not command[0].startswith("/"):
+            raise Invalid(f"{said} needs a list that begins with the absolute path of a program.")
+        program = os.path.realpath(command[0])
+        if not os.path.isfile(program) or not os.access(program, os.X_OK):  # noqa: PTH113
+            raise Invalid(f"{said}: {command[0]} is no program that can be started here.")
+        folder = Path(program).parent
+        prefix = str(folder.parent) if folder.name == "bin" and folder.parent != Path("/") else program
+        found.append(
+            Interpreter(
+                runtime=name,
+                family="other",
+                version=(),
+                program=program,
+                prefixes=() if _in_usr(program) else (prefix,),
+                arguments=tuple(command[1:]),
+            )
+        )
+    return found

@@ -43,6 +43,8 @@ class Users:
         self._first = first
         self._next = itertools.count(os.getpid() * 97)
         self._taken: set[int] = set()
+        self.keeper = first
+        """Whoever works with what is kept between runs; no run gets this user."""
 
     @property
     def available(self) -> bool:
@@ -52,7 +54,7 @@ class Users:
         if self._first is None:
             return None
         for _ in range(_UID_COUNT):
-            uid = self._first + next(self._next) % _UID_COUNT
+            uid = self._first + 1 + next(self._next) % (_UID_COUNT - 1)
             if uid not in self._taken:
                 self._taken.add(uid)
                 return uid

@@ -5,6 +5,7 @@ import contextlib
 import logging
 from typing import Final
 
+from rgrid.pool import package_index
 from rgrid.pool.engines.local import LocalEngine
 from rgrid.pool.heartbeat import InProcessHeartbeat
 from rgrid.pool.pool import RunnerPool
@@ -44,6 +45,10 @@ class MannedPool:
             log_lines_max=settings.attempt_log_max_lines,
             output_files_max=settings.outputs_max_files,
             output_bytes_max=settings.outputs_max_bytes,
+            install_timeout_s=settings.install_timeout_s,
+            environments_max_bytes=settings.environments_max_bytes,
+            environments_keep_days=settings.environments_keep_days,
+            package_index=package_index.of_this_machine(),
         )
         heartbeat = InProcessHeartbeat(self._dsn, settings.lease_ttl_s)
         return RunnerPool(self._work, heartbeat, self._engine, tuning, self._engine.jobs)

@@ -17,6 +17,7 @@ from rgrid.pool.attempt import Attempt
 from rgrid.pool.backoff import delay_s
 from rgrid.pool.engines.engine import Engine
 from rgrid.pool.identity import describe_worker
+from rgrid.pool.installer import Installer
 from rgrid.pool.protocol import Assignment, Heartbeat, Lease, Renewal, Work
 from rgrid.pool.renewer import Renewer
 from rgrid.pool.scratch import hold_scratch
@@ -41,6 +42,7 @@ class RunnerPool:
         self._engine = engine
         self._tuning = tuning
         self._scratch = scratch
+        self._installer = Installer(engine, tuning, scratch)
         self.worker = describe_worker(engine, tuning.slots)
         self._attempts: dict[Lease, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -86,6 +88,7 @@ class RunnerPool:
             await self._say_stopped()
         finally:
             await self._renewer.stop()
+            await self._installer.close()
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
@@ -166,6 +169,7 @@ class RunnerPool:
             assignment,
             work=self._work,
             engine=self._engine,
+            installer=self._installer,
             shipper=self._shipper,
             scratch=self._scratch,
             tuning=self._tuning,

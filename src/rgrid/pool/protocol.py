@@ -43,7 +43,8 @@ class InputRef(msgspec.Struct, frozen=True, kw_only=True):
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt to make. `env` is in clear and complete but for what the engine adds; `masked` are the secret
-    values that must not reach a log line; `next_sequence` is the first log sequence number to use."""
+    values that must not reach a log line; `next_sequence` is the first log sequence number to use; `requirements` is
+    the list of packages that the script needs."""
 
     lease: Lease
     lease_ttl_s: float
@@ -60,6 +61,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     next_sequence: int
     batch_id: str | None = None
     batch_index: int | None = None
+    requirements: InputRef | None = None
 
 
 class LogLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +84,8 @@ class StoredOutput(msgspec.Struct, frozen=True, kw_only=True):
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What came of an attempt. `duration_ms` is wall time from process start to end on a monotonic clock;
-    stdout and stderr sizes are what the script printed, before any cut."""
+    stdout and stderr sizes are what the script printed, before any cut. `caused_by_network` says of a failed
+    installation of dependencies that another attempt may fare better."""
 
     end: AttemptEnd
     exit_code: int | None
@@ -96,6 +99,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     output_truncated: bool
     outputs: list[StoredOutput]
     metadata: dict[str, str]
+    caused_by_network: bool = False
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -181,6 +181,7 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     binds: tuple[tuple[str, str], ...]
     env: dict[str, str]
     network: bool
+    kept: Path | None = None
 
     @property
     def script_inside(self) -> str:
@@ -231,6 +232,8 @@ def inner_options(box: Box, level: Level) -> list[str]:
     options += ["--ro-bind", str(etc(box.box_folder, box.network)), "/etc"]
     for source, target in box.binds:
         options += _bind("--ro-bind", source, target)
+    if box.kept is not None:
+        options += _bind("--bind", str(box.kept), str(box.kept))
     options += _bind("--ro-bind", str(box.script), box.script_inside)
     options += ["--bind", str(box.work_dir), WORK, "--chdir", WORK]
     for name, value in box.env.items():

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from rgrid.pool.package_index import PackageIndex
+
 MIB = 1024 * 1024
 
 
@@ -18,3 +20,7 @@ class PoolTuning(msgspec.Struct, frozen=True, kw_only=True):
     log_tail_bytes: int = 64 * 1024
     output_files_max: int = 1000
     output_bytes_max: int = 1024 * MIB
+    install_timeout_s: float = 600.0
+    environments_max_bytes: int = 20 * 1024 * MIB
+    environments_keep_days: int = 30
+    package_index: PackageIndex = PackageIndex()

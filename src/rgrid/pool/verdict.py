@@ -22,6 +22,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     failure_reason: FailureReason | None = None
     error: str | None = None
+    caused_by_network: bool = False
 
 
 def hint_of(ended: Ended, assignment: Assignment, stderr: Sequence[str]) -> str | None:
@@ -74,6 +75,11 @@ def internal(error: str) -> Verdict:
 
 def input_missing(error: str) -> Verdict:
     return Verdict(end="failed", failure_reason="input_missing", error=error)
+
+
+def dependency_install(error: str, *, caused_by_network: bool) -> Verdict:
+    """The script never started, because what it needs could not be installed."""
+    return Verdict(end="failed", failure_reason="dependency_install", error=error, caused_by_network=caused_by_network)
 
 
 def not_started() -> Verdict:

@@ -3,7 +3,7 @@
 Three processes: the guard outside waits and reports, the first process of the new pid namespace builds the box and
 reaps, the third one becomes the script. Runs alone inside the outer box, like `box_host.py`.
 """
-# ruff: noqa: PTH102, PTH103, PTH120, PTH211 (a fresh interpreter has not imported pathlib)
+# ruff: noqa: PTH102, PTH103, PTH119, PTH120, PTH211 (a fresh interpreter has not imported pathlib)
 
 import _socket
 import ctypes
@@ -225,6 +225,19 @@ def become_script(payload: "dict[str, Any]", stdio: "list[int]", starting: int) 
     os.environ.update(payload["env"])
 
 
+def enter_environment(place: str) -> None:
+    """The packages of the script instead of none. Only here, in its box: what an environment runs at the start of an
+    interpreter is no less strange than the script."""
+    site = sys.modules["site"]
+    empty = sys.prefix
+    sys.path[:] = [path for path in sys.path if not path.startswith(f"{empty}/lib")]
+    sys.prefix = sys.exec_prefix = place
+    sys.executable = f"{place}/bin/{os.path.basename(sys.executable)}"
+    site.PREFIXES[:] = [place]
+    site.addsitepackages(None, [place])
+    site.execsitecustomize()
+
+
 def forget_the_host(fresh: "frozenset[str]", payload: "dict[str, Any]") -> "dict[str, Any]":
     """Make this interpreter look as if it had just been started with the script: modules, paths, arguments. Returns
     the namespace of its `__main__`. Imports nothing: an import here would be found among the script's modules."""
@@ -240,6 +253,8 @@ def forget_the_host(fresh: "frozenset[str]", payload: "dict[str, Any]") -> "dict
         sys.orig_argv = [sys.executable, *sys.argv]
     sys.path[0] = os.path.dirname(script)
     sys.path_importer_cache.clear()
+    if payload.get("environment"):
+        enter_environment(payload["environment"])
     main = type(sys)("__main__")
     main.__dict__.update(
         __file__=script,

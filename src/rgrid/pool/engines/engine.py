@@ -11,7 +11,9 @@ OutputSink = Callable[[Literal["stdout", "stderr"], bytes], None]
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One process to run. `work_dir` on this machine is `/work` in the box (the only place for outputs, inputs are
-    already in it), `script_path` is read-only there, `env` is the whole environment."""
+    already in it), `script_path` is read-only there, `env` is the whole environment. `environment` is a virtual
+    environment to run in. `shown` folders are there to be read under their own path; into `kept` such jobs may write,
+    and they alone, all of them as one user."""
 
     job_id: str
     runtime: str
@@ -24,6 +26,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     memory_mb: int
     network: bool
     disk_quota_bytes: int
+    environment: Path | None = None
+    shown: tuple[Path, ...] = ()
+    kept: Path | None = None
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +69,10 @@ class Engine(Protocol):
     def level(self) -> str: ...
 
     def runtimes(self) -> list[str]: ...
+
+    def identity(self, runtime: str) -> str | None:
+        """A text that is another one for another interpreter; None for a runtime that takes no packages."""
+        ...
 
     async def start(self, job: Job, sink: OutputSink) -> Running:
         """`sink` gets raw bytes as they are read, in order of arrival, on the event loop, and must not block."""

@@ -3,7 +3,7 @@ be made."""
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,9 @@ _COUNTED: Final = f'ulimit -u {PROCESSES_MAX} 2>/dev/null || ulimit -p {PROCESSE
 class LocalEngine:
     """`await LocalEngine.open(...)`. Every job's `work_dir` and `script_path` must lie below `jobs`."""
 
-    def __init__(self, jobs: Path, found: list[Interpreter], groups: cgroups.Groups | None) -> None:
+    def __init__(
+        self, jobs: Path, found: list[Interpreter], groups: cgroups.Groups | None, shown: Sequence[Path] = ()
+    ) -> None:
         self.runner_kind = "sandbox"
         self.level: Level = "rlimits"
         self.warm: WarmHosts | None = None
@@ -36,6 +38,7 @@ class LocalEngine:
         self.jobs = jobs
         self.interpreters = found
         self.groups = groups
+        self._shown = [(str(folder), str(folder)) for folder in shown if folder.is_dir()]
         self._users = Users()
         self._own = BoxFolder(jobs)
         self.folder = self._own.path
@@ -46,17 +49,26 @@ class LocalEngine:
 
     @classmethod
     async def open(
-        cls, jobs: Path, *, minimum: str | None = None, highest: Level = sandbox.LEVELS[0], warm: bool = True
+        cls,
+        jobs: Path,
+        *,
+        minimum: str | None = None,
+        highest: Level = sandbox.LEVELS[0],
+        warm: bool = True,
+        more: Mapping[str, Sequence[str]] | None = None,
+        shown: Sequence[Path] = (),
     ) -> "LocalEngine":
         """Find the interpreters and probe the levels from `highest` down; `why_not` says what was not reached. Raises
-        Unavailable when none reaches `minimum`. `warm` lets Pythons start from a copy of a started one."""
+        Unavailable when none reaches `minimum`. `warm` lets Pythons start from a copy of a started one. `more` are
+        runtimes by configuration, `shown` the folders of this machine that jobs may ask to be shown."""
         if minimum is not None and minimum not in sandbox.LEVELS:
             raise Invalid(f"unknown sandbox level {minimum}; there are {', '.join(sandbox.LEVELS)}")
+        configured = interpreters.configured(more or {})
         jobs.mkdir(parents=True, exist_ok=True)
         found, groups = await asyncio.gather(
             asyncio.to_thread(interpreters.discover, os.get_exec_path()), asyncio.to_thread(cgroups.probe)
         )
-        engine = cls(Path(os.path.realpath(jobs)), found, groups)
+        engine = cls(Path(os.path.realpath(jobs)), [*found, *configured], groups, shown)
         await asyncio.to_thread(engine._prepare)
         for level in sandbox.LEVELS[sandbox.LEVELS.index(highest) :]:
             if sandbox.meets(level, minimum) and await engine._reaches(level, "bash"):
@@ -109,11 +121,17 @@ class LocalEngine:
         self.runner_kind = "process"
         if self._users.available:
             search = interpreters.discover
-            self.interpreters = await asyncio.to_thread(search, os.get_exec_path(), only_public=True)
+            configured = [one for one in self.interpreters if one.family == "other"]
+            found = await asyncio.to_thread(search, os.get_exec_path(), only_public=True)
+            self.interpreters = [*found, *configured]
             await asyncio.to_thread(self._prepare)
 
     def runtimes(self) -> list[str]:
         return [one.runtime for one in self.interpreters]
+
+    def identity(self, runtime: str) -> str | None:
+        interpreter = interpreters.resolve(runtime, self.interpreters)
+        return None if interpreter is None else interpreters.identity(interpreter)
 
     async def start(self, job: Job, sink: OutputSink, *, only_warm: bool = False) -> Run:
         interpreter = interpreters.resolve(job.runtime, self.interpreters)
@@ -122,11 +140,12 @@ class LocalEngine:
         if interpreter is None:
             run.end_at_once("runtime_unavailable", f"{job.runtime} is not installed on this worker")
             return run
-        run.place = Place(uid=self._users.take(), group=None)
+        run.place = Place(uid=self._users.keeper if job.kept else self._users.take(), group=None)
         try:
             place = await asyncio.to_thread(self._make_place, job, run.place.uid)
             plans: list[Callable[[], Awaitable[Plan]]] = [lambda: self._cold(job, interpreter, place)]
-            if self.warm is not None and self.warm.suits(interpreter, job.env):
+            is_plain = not job.shown and job.kept is None
+            if is_plain and self.warm is not None and self.warm.suits(interpreter, job.env):
                 plans.insert(0, lambda: self._copied(job, interpreter, place))
             await run.start(place, plans[:1] if only_warm else plans)
         except (HostGone, OSError) as error:
@@ -144,6 +163,8 @@ class LocalEngine:
     def _make_place(self, job: Job, uid: int | None) -> Place:
         work, script = within(job.work_dir, self.jobs), within(job.script_path, self.jobs)
         hand_over(work, script, self.jobs, uid)
+        if job.kept is not None and uid is not None:
+            os.chown(within(job.kept, self.jobs), uid, uid)
         if job.network:
             sandbox.write_network(self.folder)
         if self.groups is None:
@@ -160,13 +181,14 @@ class LocalEngine:
             return await self._cold(job, interpreter, place)
         payload = sandbox.warm_box(self._box(job, interpreter))
         payload.update(uid=place.uid, limits=self._limits(job, interpreter, place, True), args=job.args)
+        payload["environment"] = interpreters.ENVIRONMENT if job.environment is not None else None
         return Plan(host=host, kind="warm", payload=payload)
 
     async def _cold(self, job: Job, interpreter: Interpreter, place: Place) -> Plan:
         boxed = self.level != "rlimits"
         box = self._box(job, interpreter)
-        argv = [interpreters.program(interpreter, self.folder, boxed), *job.args]
-        argv.insert(1, box.script_inside if boxed else str(job.script_path))
+        argv = [interpreters.program(interpreter, self.folder, boxed, job.environment), *interpreter.arguments]
+        argv += [box.script_inside if boxed else str(job.script_path), *job.args]
         payload: dict[str, Any] = {"uid": place.uid, "limits": self._limits(job, interpreter, place, False)}
         if not boxed:
             payload.update(argv=argv, env=box.env, work_dir=str(job.work_dir))
@@ -177,10 +199,12 @@ class LocalEngine:
         return Plan(host=await self._cold_host(), kind="box", payload=payload)
 
     def _box(self, job: Job, interpreter: Interpreter) -> sandbox.Box:
-        program = interpreters.program(interpreter, self.folder, self.level != "rlimits")
+        program = interpreters.program(interpreter, self.folder, self.level != "rlimits", job.environment)
+        shown = tuple((str(folder), str(folder)) for folder in job.shown)
         return sandbox.Box(
-            work_dir=within(job.work_dir, self.jobs), script=within(job.script_path, self.jobs),
-            box_folder=self.folder, binds=interpreters.binds(interpreter, self.folder), network=job.network,
+            work_dir=within(job.work_dir, self.jobs), script=within(job.script_path, self.jobs), kept=job.kept,
+            box_folder=self.folder, network=job.network,
+            binds=(*interpreters.binds(interpreter, self.folder, job.environment), *shown),
             env={**_ENV, **interpreters.environment(interpreter, program), **job.env},
         )  # fmt: skip
 
@@ -216,7 +240,7 @@ class LocalEngine:
     def _in_outer_box(self, python: list[str], binds: list[tuple[str, str]], env: dict[str, str]) -> list[str]:
         if self._bubblewrap is None:
             raise HostGone("bubblewrap is not installed")
-        shown = dict.fromkeys(binds)
+        shown = dict.fromkeys([*binds, *self._shown])
         for one in self.interpreters:
             shown.update(dict.fromkeys(interpreters.binds(one, self.folder)))
         options = sandbox.outer_options(self._bubblewrap, list(shown), self.folder, self.jobs, os.geteuid() == 0)
