@@ -2,13 +2,16 @@
 
 from typing import Final
 
-from projections import artifacts, executions, keys, run_queue, workers
+from projections import artifacts, executions, input_cache, keys, objects, retention, run_queue, workers
 from rgrid.subscriptions.projection import Projection
 
 ALL: Final[tuple[Projection, ...]] = (
     artifacts.PROJECTION,
     executions.PROJECTION,
+    input_cache.PROJECTION,
     keys.PROJECTION,
+    objects.PROJECTION,
+    retention.PROJECTION,
     run_queue.PROJECTION,
     workers.PROJECTION,
 )

@@ -5,17 +5,21 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import asyncpg
 
+from projections import objects as object_holders
 from projections.all import ALL
 from rgrid import catalogue
+from rgrid.adapters.local_objects import LocalObjects
 from rgrid.adapters.master_key import master_keys
-from rgrid.adapters.objects import LocalObjects
+from rgrid.adapters.objects import ObjectStore
+from rgrid.adapters.s3_addresses import bucket_of
+from rgrid.adapters.s3_objects import S3Objects
 from rgrid.adapters.secrets import Secrets
 from rgrid.adapters.signing import Signer
-from rgrid.adapters.uploads import Uploads
 from rgrid.api.grid import Grid
 from rgrid.api.lease_tokens import LeaseTokens
 from rgrid.api.runtimes import Runtimes
@@ -23,7 +27,9 @@ from rgrid.eventstore.data_keys import DataKeys
 from rgrid.eventstore.handle import Handler
 from rgrid.eventstore.store import Store
 from rgrid.eventstore.writer import GroupWriter
+from rgrid.executions import uploads
 from rgrid.executions.following import LinesStored
+from rgrid.executions.quota import Quota
 from rgrid.kernel.clock import now
 from rgrid.kernel.errors import Unavailable
 from rgrid.kernel.messages import AnyRecorded
@@ -70,12 +76,14 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
         stack.push_async_callback(writer.stop)
         data_keys = DataKeys(pool, keys)
         await data_keys.check()
-        objects = LocalObjects(settings.data_dir / "objects")
-        stack.callback(objects.close)
+        objects = await _objects(stack, settings)
 
         async def caught_up() -> None:
             with contextlib.suppress(Unavailable):
                 await daemon.reached(store.committed.position, timeout_s=CAUGHT_UP_MAX_S)
+
+        async def held_bytes() -> int:
+            return await object_holders.held_bytes(pool) + await uploads.held_bytes(pool)
 
         grid = Grid(
             settings=settings,
@@ -83,7 +91,7 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
             store=store,
             handler=handler,
             objects=objects,
-            uploads=Uploads(settings.data_dir / "uploads"),
+            quota=Quota(settings.objects_quota_bytes, held_bytes),
             data_keys=data_keys,
             secrets=Secrets(settings),
             signer=Signer(keys.derived("signing")),
@@ -93,6 +101,16 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
             caught_up=caught_up,
         )
         yield Parts(grid, daemon, dsn)
+
+
+async def _objects(stack: contextlib.AsyncExitStack, settings: Settings) -> ObjectStore:
+    """The object store that the settings name: a bucket, or a folder."""
+    url = settings.objects_url
+    if url is not None and url.startswith("s3://"):
+        return await stack.enter_async_context(S3Objects(bucket_of(settings)))
+    folder = LocalObjects(Path(url) if url is not None else settings.data_dir / "objects")
+    stack.callback(folder.close)
+    return folder
 
 
 async def _apply_inline(connection: asyncpg.Connection, recorded: Sequence[AnyRecorded]) -> None:

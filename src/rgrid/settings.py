@@ -77,6 +77,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: Annotated[str | None, _says("a Postgres (14 or newer) instead of the embedded one")] = None
     postgres_bin: Annotated[Path | None, _says("folder of the Postgres programs that the embedded server uses")] = None
     objects_url: Annotated[str | None, _says("folder of the object store, or s3://bucket/prefix")] = None
+    objects_endpoint: Annotated[str | None, _says("address of the S3 service; Amazon's if not set")] = None
+    objects_region: Annotated[str, Meta(min_length=1), _says("region of the bucket")] = "us-east-1"
+    objects_access_key: Annotated[str | None, _says("the S3 key's name")] = None
+    objects_secret_key: Annotated[str | None, _says("the S3 key's secret")] = None
+    objects_public_url: Annotated[
+        str | None, _says("address under which clients reach the S3 service; if not set, files go through this one")
+    ] = None
+    objects_quota_bytes: Annotated[Bytes, _says("bytes that all kept files may take together")] = 1 << 50
     public_url: Annotated[str | None, _says("address under which clients reach this service")] = None
     log_level: Annotated[LogLevel, _says("how much the service says")] = "info"
 
@@ -127,7 +135,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     origins: dict[str, Origin] = {}
 
 
-SECRETS: Final = frozenset({"database_url", "bootstrap_key", "encryption_key", "api_key"})
+SECRETS: Final = frozenset(
+    {"database_url", "bootstrap_key", "encryption_key", "api_key", "objects_access_key", "objects_secret_key"}
+)
 _HINTS: Final = get_type_hints(Settings, include_extras=True)
 NAMES: Final = tuple(name for name in Settings.__struct_fields__ if name != "origins")
 

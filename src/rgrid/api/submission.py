@@ -10,6 +10,7 @@ from rgrid.api.execution_requests import (
     is_open_batch,
 )
 from rgrid.api.grid import Grid
+from rgrid.api.input_cache import cached_inputs
 from rgrid.api.resource import kept_until
 from rgrid.executions.commands import SubmitExecution
 from rgrid.executions.events import DeclaredInput
@@ -29,11 +30,11 @@ async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, crea
     inputs = declared(body.input_files)
     for reference in body.secret_env.values():
         grid.secrets.check(reference)
-    if body.cached_input_refs:
-        unknown = next(iter(body.cached_input_refs.values()))
-        raise NotFound(f"Cached input not found: {unknown}", code="cache_reference_unknown")
+    cached = await cached_inputs(grid, body.cached_input_refs, inputs)
     if body.batch_id is not None and not is_open_batch(body.batch_id):
         raise NotFound(f"Batch not found: {body.batch_id}")
+    held = {file.name for file in cached}
+    await grid.quota.check(sum(spec.size_bytes or 0 for spec in inputs if spec.name not in held))
     script = body.script_content.encode()
     return SubmitExecution(
         name=body.name,
@@ -50,6 +51,7 @@ async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, crea
         max_retries=body.max_retries,
         user_metadata=body.user_metadata,
         inputs=[_input(spec) for spec in inputs],
+        verified=cached,
         inputs_deadline_s=grid.settings.inputs_deadline_s,
         batch_id=body.batch_id,
         root_execution_id=execution_id,
@@ -98,9 +100,9 @@ async def _check_inputs(grid: Grid, detail: Detail) -> None:
     if not detail.verified:
         return
     until = kept_until(grid, detail)
-    over = until is not None and until <= now()
+    over = detail.objects_expired_at is not None or (until is not None and until <= now())
     for file in detail.verified:
-        if over or not await grid.objects.exists(file.sha256):
+        if over or not await grid.objects.touch(file.sha256):
             raise Gone(f"The input {file.name} of {detail.execution_id} is no longer kept.", code="inputs_expired")
 
 

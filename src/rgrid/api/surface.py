@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from rgrid.access import tickets as ticket_store
-from rgrid.api import artifacts, executions, inputs, keys, logs, me, runtimes, tickets, workers
+from rgrid.api import artifacts, executions, input_cache, inputs, keys, logs, me, runtimes, tickets, workers
 from rgrid.api.authenticate import Authenticator
 from rgrid.api.grid import Grid
 from rgrid.api.log_stream import PATH as LOG_SOCKET
@@ -22,6 +22,7 @@ def operations(grid: Grid, authenticator: Authenticator) -> list[Operation]:
         *tickets.operations(grid),
         *executions.operations(grid),
         *inputs.operations(grid),
+        *input_cache.operations(grid),
         *artifacts.operations(grid),
         *logs.operations(grid),
         *runtimes.operations(grid.runtimes),

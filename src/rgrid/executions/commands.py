@@ -3,13 +3,13 @@
 from datetime import datetime
 from typing import Literal
 
-from rgrid.executions.events import DeclaredInput, FailureReason, StoredArtifact, StoredFile
+from rgrid.executions.events import DeclaredInput, Excerpt, FailureReason, StoredArtifact, StoredFile
 from rgrid.kernel.messages import Command
 
 
 class SubmitExecution(Command, frozen=True, kw_only=True):
-    """Run a script. `verified` are the inputs that the object store is known to hold already; `root_execution_id` is
-    the first one of a chain of retries, the execution's own id for a fresh one."""
+    """Run a script. `verified` are the inputs that the object store is known to hold already, some of them or all;
+    `root_execution_id` is the first one of a chain of retries, the execution's own id for a fresh one."""
 
     name: str | None = None
     script_sha256: str
@@ -87,6 +87,40 @@ class CancelExecution(Command, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class ExpireObjects(Command, frozen=True, kw_only=True):
+    """Let go of the files, if it had ended by then."""
+
+    ended_before: datetime
+
+
+class ExpireLogs(Command, frozen=True, kw_only=True):
+    """Let go of the log lines, if it had ended by then; the excerpts are stored."""
+
+    ended_before: datetime
+    stdout: Excerpt | None = None
+    stderr: Excerpt | None = None
+
+
+class CacheInputs(Command, frozen=True, kw_only=True):
+    """Remember a set of verified inputs under the hash of their names and contents."""
+
+    files: list[StoredFile]
+    keep_days: int
+
+
+class ExpireCachedInputs(Command, frozen=True, kw_only=True):
+    """The time of a cache entry may be over."""
+
+
 ExecutionCommand = (
-    SubmitExecution | CompleteInputs | ExpireInputs | ClaimExecution | FinishAttempt | LoseAttempt | CancelExecution
+    SubmitExecution
+    | CompleteInputs
+    | ExpireInputs
+    | ClaimExecution
+    | FinishAttempt
+    | LoseAttempt
+    | CancelExecution
+    | ExpireObjects
+    | ExpireLogs
 )
+InputCacheCommand = CacheInputs | ExpireCachedInputs

@@ -184,6 +184,46 @@ class StaleResultRefused(Event, frozen=True, kw_only=True, omit_defaults=True):
     refused_at: datetime
 
 
+class ObjectsExpired(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Inputs and outputs are no longer kept for this execution. `released` has the SHA-256 of each file that the
+    execution held, as often as it held it; the record of the files stays."""
+
+    released: list[str]
+    expired_at: datetime
+
+
+class Excerpt(msgspec.Struct, frozen=True, kw_only=True):
+    """What stays of one output stream when its lines go: an object, and whether it is less than all there was."""
+
+    sha256: str
+    size_bytes: int
+    truncated: bool
+
+
+class LogsExpired(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The log lines are no longer kept; the excerpts of the last attempt stay. None: there was nothing to keep."""
+
+    stdout: Excerpt | None = None
+    stderr: Excerpt | None = None
+    expired_at: datetime
+
+
+class InputsCached(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A set of verified inputs may be referred to until `expires_at`. Stream `input_cache-{hash}`, where the hash
+    covers names and contents."""
+
+    files: list[StoredFile]
+    cached_at: datetime
+    expires_at: datetime
+
+
+class CachedInputsExpired(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The cache no longer holds these objects, one SHA-256 for each file."""
+
+    released: list[str]
+    expired_at: datetime
+
+
 ExecutionEvent = (
     ExecutionSubmitted
     | InputsVerified
@@ -197,7 +237,10 @@ ExecutionEvent = (
     | ExecutionTimedOut
     | ExecutionCancelled
     | StaleResultRefused
+    | ObjectsExpired
+    | LogsExpired
 )
+InputCacheEvent = InputsCached | CachedInputsExpired
 
 TOPICS: Final[dict[str, type[Event]]] = {
     "execution.submitted.v1": ExecutionSubmitted,
@@ -212,4 +255,8 @@ TOPICS: Final[dict[str, type[Event]]] = {
     "execution.timed_out.v1": ExecutionTimedOut,
     "execution.cancelled.v1": ExecutionCancelled,
     "execution.stale_result_refused.v1": StaleResultRefused,
+    "execution.objects_expired.v1": ObjectsExpired,
+    "execution.logs_expired.v1": LogsExpired,
+    "input_cache.stored.v1": InputsCached,
+    "input_cache.expired.v1": CachedInputsExpired,
 }
