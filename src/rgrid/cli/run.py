@@ -53,6 +53,7 @@ def add_run(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -
     add("--output-dir", metavar="DIR", type=Path, default=Path(), help="where its files go; here if not given")
     add("--remote-only", action="store_true", help="leave its files on the grid")
     add("--detach", action="store_true", help="print the id and return at once")
+    add("--no-cache", action="store_true", help="send files also when the grid has them already")
     add("--dry-run", action="store_true", help="show what would be sent, send nothing")
     add("--no-requirements", action="store_true", help="ignore a requirements.txt beside the script")
     add("--allow-missing", action="store_true", help="arguments that look like missing files are just text")
@@ -118,7 +119,8 @@ class _Run:
 
         total = sum(path.stat().st_size for path in mapped.files.values())
         with Bar(self.console, "sending", total) as bar:
-            self.client.submit(submission, mapped.files, bar.advance, created)
+            use_cache = not self.args.no_cache
+            self.client.submit(submission, mapped.files, bar.advance, created, use_cache=use_cache)
         self.is_uploaded = True
 
     def _follow(self) -> None:
