@@ -61,7 +61,7 @@ def test_files_go_into_the_bucket_and_come_back(live: Live, bucket_url: str) -> 
     assert (status, body) == (200, b"HELLO")
     assert headers["content-disposition"].startswith("attachment")
     assert fetch("GET", address.replace("out", "0ut"))[0] in (403, 404)
-    assert fetch("DELETE", address)[0] in (403, 405)
+    assert fetch("DELETE", address)[0] in (401, 403, 404, 405)
 
 
 def test_nothing_of_the_bucket_shows_its_secret(live: Live) -> None:
