@@ -3,13 +3,13 @@ signatures. Run by Debian's own interpreter (it imports nothing of ours): `swift
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
-import eventlet
-
+# By name, because these belong to Debian's interpreter and not to the environment of this project.
+eventlet = import_module("eventlet")
 eventlet.monkey_patch()
-
-from eventlet import wsgi  # noqa: E402
+wsgi = import_module("eventlet.wsgi")
 
 ACCESS, SECRET = "grid:tester", "a-secret-of-the-tests"
 SETTINGS = {
@@ -55,34 +55,31 @@ def main(folder: Path) -> None:
     for name, text in SETTINGS.items():
         (folder / f"{name}.conf").write_text(text.format(folder, SECRET))
     (folder / "devices" / "one").mkdir(parents=True)
-    from swift.common import utils
-
+    utils = import_module("swift.common.utils")
     utils.SWIFT_CONF_FILE = str(folder / "swift.conf")
-    from swift.common.http_protocol import SwiftHttpProtocol
-    from swift.common.ring import RingBuilder
-    from swift.common.storage_policy import reload_storage_policies
-    from swift.common.wsgi import loadapp
-
     utils.validate_hash_conf()
-    reload_storage_policies()
+    import_module("swift.common.storage_policy").reload_storage_policies()
     listeners = {}
     for name in ("account", "container", "object", "proxy"):
         listeners[name] = eventlet.listen(("127.0.0.1", 0))
     for name in ("account", "container", "object"):
         port = listeners[name].getsockname()[1]
-        builder = RingBuilder(4, 1, 0)
+        builder = import_module("swift.common.ring").RingBuilder(4, 1, 0)
         device = {"id": 0, "region": 1, "zone": 1, "ip": "127.0.0.1", "port": port, "device": "one", "weight": 1.0}
         device |= {"replication_ip": "127.0.0.1", "replication_port": port}
         builder.add_dev(device)
         builder.rebalance()
         builder.get_ring().save(str(folder / f"{name}.ring.gz"))
     pool = eventlet.GreenPool(1000)
+    protocol = import_module("swift.common.http_protocol").SwiftHttpProtocol
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123
         for name in ("account", "container", "object", "proxy"):
-            application = loadapp(str(folder / f"{name}.conf"), global_conf={"log_level": "ERROR"})
+            application = import_module("swift.common.wsgi").loadapp(
+                str(folder / f"{name}.conf"), global_conf={"log_level": "ERROR"}
+            )
             eventlet.spawn(
                 wsgi.server, listeners[name], without_body_for_head(application), log=nowhere, log_output=False,
-                custom_pool=pool, protocol=SwiftHttpProtocol, capitalize_response_headers=False,
+                custom_pool=pool, protocol=protocol, capitalize_response_headers=False,
             )  # fmt: skip
         print(listeners["proxy"].getsockname()[1], flush=True)
         parent = os.getppid()

@@ -35,7 +35,7 @@ from rgrid.kernel.errors import Unavailable
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.postgres.migrate import migrate
 from rgrid.postgres.pool import connect, open_pool
-from rgrid.settings import Settings
+from rgrid.settings import BadSetting, Settings
 from rgrid.subscriptions.daemon import Daemon
 from rgrid.subscriptions.inline import apply_inline
 
@@ -71,6 +71,7 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
         stack.push_async_callback(daemon.stop)
         if projecting:
             # Writing begins when the inline read models are there to be written with.
+            await daemon.reached(0, [one.name for one in ALL if one.inline], FIRST_BUILD_MAX_S)
             await daemon.reached(await store.head(), timeout_s=FIRST_BUILD_MAX_S)
         await writer.start()
         stack.push_async_callback(writer.stop)
@@ -105,12 +106,23 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
 
 async def _objects(stack: contextlib.AsyncExitStack, settings: Settings) -> ObjectStore:
     """The object store that the settings name: a bucket, or a folder."""
-    url = settings.objects_url
-    if url is not None and url.startswith("s3://"):
+    if settings.objects_url is not None and settings.objects_url.startswith("s3://"):
         return await stack.enter_async_context(S3Objects(bucket_of(settings)))
-    folder = LocalObjects(Path(url) if url is not None else settings.data_dir / "objects")
+    folder = LocalObjects(storage(settings) / "objects")
     stack.callback(folder.close)
     return folder
+
+
+def storage(settings: Settings) -> Path:
+    """The folder in which objects lie; all processes of an installation need the same one. Raises
+    BadSetting for an address of anything but a folder or a bucket."""
+    if settings.objects_url is None:
+        return settings.data_dir
+    path = settings.objects_url.removeprefix("file://")
+    if not path.startswith("/"):
+        problem = "must be a folder, written from the root on, or s3://bucket/prefix"
+        raise BadSetting(f"RGRID_OBJECTS_URL {problem}.", fields=[("RGRID_OBJECTS_URL", problem)])
+    return Path(path)
 
 
 async def _apply_inline(connection: asyncpg.Connection, recorded: Sequence[AnyRecorded]) -> None:

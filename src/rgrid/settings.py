@@ -76,7 +76,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     database_url: Annotated[str | None, _says("a Postgres (14 or newer) instead of the embedded one")] = None
     postgres_bin: Annotated[Path | None, _says("folder of the Postgres programs that the embedded server uses")] = None
-    objects_url: Annotated[str | None, _says("folder of the object store, or s3://bucket/prefix")] = None
+    objects_url: Annotated[str | None, _says("folder of objects, shared by all processes, or s3://bucket/prefix")] = (
+        None
+    )
     objects_endpoint: Annotated[str | None, _says("address of the S3 service; Amazon's if not set")] = None
     objects_region: Annotated[str, Meta(min_length=1), _says("region of the bucket")] = "us-east-1"
     objects_access_key: Annotated[str | None, _says("the S3 key's name")] = None
@@ -114,7 +116,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     min_sandbox: Annotated[str | None, _says("run no script below this sandbox level")] = None
     lease_ttl_s: Annotated[Seconds, _says("an attempt is lost after this long without a renewal")] = 60
     renew_every_s: Annotated[Seconds, _says("how often a worker renews its leases")] = 10
-    install_timeout_s: Annotated[Seconds, _says("how long the dependencies of a script may install")] = 600
+    drain_s: Annotated[Seconds, _says("how long running scripts may go on at a stop; then others run them anew")] = 20
     attempt_log_max_bytes: Annotated[Bytes, _says("log bytes kept of one attempt")] = 10 * _MIB
     attempt_log_max_lines: Annotated[int, Meta(ge=1, le=1 << 40), _says("log lines kept of one attempt")] = 200_000
     outputs_max_files: Annotated[int, Meta(ge=1, le=1_000_000), _says("output files of one attempt")] = 1000

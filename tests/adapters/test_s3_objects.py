@@ -139,7 +139,7 @@ def test_a_damaged_object_is_never_handed_out_as_a_copy(url: str, tmp_path: Path
     async def scenario(store: S3Objects) -> None:
         key = sha256(b"what should be there")
         await store.put_whole(store.key_of(key), b"what is there")
-        with pytest.raises(Unavailable) as refused:
+        with pytest.raises(NotFound) as refused:
             await store.copy_to(key, tmp_path / "copy")
         assert refused.value.code == "object_damaged"
         assert not (tmp_path / "copy").exists()

@@ -25,7 +25,7 @@ from rgrid.adapters.objects import (
     is_sha256,
 )
 from rgrid.kernel.clock import monotonic_ms, now
-from rgrid.kernel.errors import NotFound, TooLarge, Unavailable
+from rgrid.kernel.errors import NotFound, TooLarge
 
 THREADS_MAX: Final = 8
 FREE_SHARE_MIN: Final = 0.01
@@ -102,7 +102,8 @@ class LocalObjects:
                     copied.write(chunk)
             if digest.hexdigest() != sha256:
                 target.unlink()
-                raise Unavailable(f"Object {sha256} is damaged.", code="object_damaged")
+                # What was stored is lost as if it were gone: waiting brings nothing back.
+                raise NotFound(f"Object {sha256} is damaged.", code="object_damaged")
 
         await self.run(copy)
 

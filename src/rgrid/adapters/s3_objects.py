@@ -131,7 +131,8 @@ class S3Objects:
                     await asyncio.to_thread(copied.write, chunk)
         if digest.hexdigest() != sha256:
             target.unlink()
-            raise Unavailable(f"Object {sha256} is damaged.", code="object_damaged")
+            # What was stored is lost as if it were gone: waiting brings nothing back.
+            raise NotFound(f"Object {sha256} is damaged.", code="object_damaged")
 
     async def exists(self, sha256: str) -> bool:
         return await self.head(self.key_of(sha256)) is not None

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from urllib.parse import urlencode
 
@@ -38,6 +38,11 @@ class SignedQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     def text(self) -> str:
         return urlencode(msgspec.to_builtins(self))
+
+
+def ends_at(ttl_s: int) -> datetime:
+    """When an address that is signed now expires: addresses know whole seconds."""
+    return (now() + timedelta(seconds=ttl_s)).replace(microsecond=0)
 
 
 def base(grid: Grid, headers: Mapping[str, str]) -> str:
