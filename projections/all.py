@@ -2,7 +2,18 @@
 
 from typing import Final
 
-from projections import artifacts, batches, costs, executions, keys, run_queue, workers
+from projections import (
+    artifacts,
+    batches,
+    costs,
+    executions,
+    input_cache,
+    keys,
+    objects,
+    retention,
+    run_queue,
+    workers,
+)
 from rgrid.subscriptions.projection import Projection
 
 ALL: Final[tuple[Projection, ...]] = (
@@ -10,7 +21,10 @@ ALL: Final[tuple[Projection, ...]] = (
     batches.PROJECTION,
     costs.PROJECTION,
     executions.PROJECTION,
+    input_cache.PROJECTION,
     keys.PROJECTION,
+    objects.PROJECTION,
+    retention.PROJECTION,
     run_queue.PROJECTION,
     workers.PROJECTION,
 )

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from rgrid.executions.events import InputsVerified, OutputsStored
+from rgrid.executions.events import InputsVerified, ObjectsExpired, OutputsStored
 from rgrid.kernel.ids import derived_id
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.postgres.paging import Key, Queryable, Rows, Where, Window, select
@@ -18,6 +18,7 @@ from rgrid.subscriptions.projection import Projection
 KEYS: Final = (Key("created_at", "moment"), Key("artifact_id"))
 UNKNOWN_CONTENT: Final = "application/octet-stream"
 _COLUMNS: Final = "artifact_id, execution_id, artifact_type, filename, size_bytes, content_type, sha256, created_at"
+_SHOWN: Final = f"{_COLUMNS}, expired"
 
 
 class ArtifactRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +30,7 @@ class ArtifactRow(msgspec.Struct, frozen=True, kw_only=True):
     content_type: str
     sha256: str
     created_at: datetime
+    expired: bool = False
     version: int = 1
 
 
@@ -55,6 +57,12 @@ async def stored(connection: Connection, event: OutputsStored, at: AnyRecorded) 
     )  # fmt: skip
 
 
+async def let_go(connection: Connection, _event: ObjectsExpired, at: AnyRecorded) -> None:
+    await connection.execute(
+        "update artifacts set expired = true, version = version + 1 where execution_id = $1", at.entity_id
+    )
+
+
 async def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     await connection.executemany(
         f"insert into artifacts ({_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8)",  # noqa: S608
@@ -64,8 +72,8 @@ async def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> No
 
 PROJECTION: Final = Projection(
     name="artifacts",
-    version=1,
-    on={InputsVerified: verified, OutputsStored: stored},
+    version=2,
+    on={InputsVerified: verified, OutputsStored: stored, ObjectsExpired: let_go},
     ddl=files("projections") / "artifacts.sql",
 )
 
@@ -74,12 +82,12 @@ async def page(connection: Queryable, execution_id: str, artifact_type: str | No
     where = Where()
     where.equal("execution_id", execution_id)
     where.equal("artifact_type", artifact_type)
-    return await select(connection, columns=_COLUMNS, source="artifacts", where=where, window=window)
+    return await select(connection, columns=_SHOWN, source="artifacts", where=where, window=window)
 
 
 async def get(connection: Queryable, artifact_id: str) -> ArtifactRow | None:
     row = await connection.fetchrow(
-        f"select {_COLUMNS}, version from artifacts where artifact_id = $1",  # noqa: S608
+        f"select {_SHOWN}, version from artifacts where artifact_id = $1",  # noqa: S608
         artifact_id,
     )
     return None if row is None else ArtifactRow(**dict(row))
@@ -88,15 +96,25 @@ async def get(connection: Queryable, artifact_id: str) -> ArtifactRow | None:
 async def by_object(connection: Queryable, sha256: str) -> ArtifactRow | None:
     """The newest artifact that holds this content."""
     row = await connection.fetchrow(
-        f"select {_COLUMNS}, version from artifacts where sha256 = $1 order by created_at desc limit 1",  # noqa: S608
+        f"select {_SHOWN}, version from artifacts where sha256 = $1 order by expired, created_at desc limit 1",  # noqa: S608
         sha256,
     )
     return None if row is None else ArtifactRow(**dict(row))
 
 
+async def inputs_held(connection: Queryable, hashes: Sequence[str]) -> dict[str, int]:
+    """Those of the contents that are verified inputs of an execution which still keeps them, with their sizes."""
+    rows = await connection.fetch(
+        "select distinct sha256, size_bytes from artifacts where sha256 = any($1) and artifact_type = 'input'"
+        " and not expired",
+        list(hashes),
+    )
+    return {row["sha256"]: row["size_bytes"] for row in rows}
+
+
 async def outputs(connection: Queryable, execution_id: str) -> list[ArtifactRow]:
     rows = await connection.fetch(
-        f"select {_COLUMNS}, version from artifacts where execution_id = $1 and artifact_type = 'output'"  # noqa: S608
+        f"select {_SHOWN}, version from artifacts where execution_id = $1 and artifact_type = 'output'"  # noqa: S608
         " order by created_at, artifact_id",
         execution_id,
     )

@@ -7,6 +7,7 @@ create table artifacts (
     content_type text not null,
     sha256 text collate "C" not null,
     created_at timestamptz not null,
+    expired boolean not null default false,
     version integer not null default 1
 );
 create index artifacts_execution_idx on artifacts (execution_id, created_at, artifact_id);

@@ -14,6 +14,7 @@ from rgrid.executions.events import (
     AttemptEnded,
     AttemptStatus,
     CancelRequested,
+    Excerpt,
     ExecutionCancelled,
     ExecutionClaimed,
     ExecutionCompleted,
@@ -24,6 +25,8 @@ from rgrid.executions.events import (
     ExecutionTimedOut,
     FailureReason,
     InputsVerified,
+    LogsExpired,
+    ObjectsExpired,
     OutputsStored,
     StoredArtifact,
     StoredFile,
@@ -56,7 +59,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Detail(msgspec.Struct, frozen=True, kw_only=True):
-    """One execution. `version` is its stream's."""
+    """One execution. `version` is its stream's; `cached` names the inputs that came by reference from the cache;
+    `excerpts` of stdout and stderr stand for the lines once those have gone."""
 
     execution_id: str
     version: int
@@ -76,6 +80,10 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True):
     failure_reason: FailureReason | None = None
     error: str | None = None
     finalized_cost_micros: int | None = None
+    cached: frozenset[str] = frozenset()
+    objects_expired_at: datetime | None = None
+    logs_expired_at: datetime | None = None
+    excerpts: tuple[Excerpt | None, Excerpt | None] = (None, None)
 
     @property
     def cost_micros(self) -> int:
@@ -107,7 +115,10 @@ def _after(detail: Detail, event: ExecutionEvent) -> Detail:
     replace = msgspec.structs.replace
     match event:
         case InputsVerified(files=files):
-            return replace(detail, verified=tuple(files))
+            # What is verified with the submission and is no retry's copy came from the cache.
+            at_once = event.verified_at == detail.spec.submitted_at and detail.spec.retry_of is None
+            cached = {file.name for file in files} if at_once else set()
+            return replace(detail, verified=(*detail.verified, *files), cached=detail.cached | cached)
         case ExecutionQueued():
             return replace(
                 detail,
@@ -129,6 +140,10 @@ def _after(detail: Detail, event: ExecutionEvent) -> Detail:
             return replace(detail, cancel_requested_at=requested_at)
         case ExecutionCompleted() | ExecutionFailed() | ExecutionTimedOut() | ExecutionCancelled():
             return _final(detail, event)
+        case ObjectsExpired(expired_at=expired_at):
+            return replace(detail, objects_expired_at=expired_at)
+        case LogsExpired(expired_at=expired_at):
+            return replace(detail, logs_expired_at=expired_at, excerpts=(event.stdout, event.stderr))
         case _:
             return detail
 

@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from importlib.metadata import version
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import uvicorn
 import uvloop
@@ -28,6 +28,7 @@ from rgrid.pool.manned import MannedPool
 from rgrid.pool.package_index import of_this_machine
 from rgrid.postgres.embedded import EmbeddedPostgres, dsn_of_running
 from rgrid.postgres.pool import GONE, connect
+from rgrid.retention import Purged, Retention
 from rgrid.runners.host import this_host
 from rgrid.settings import Settings, load
 from rgrid.ticker import CLEAN_EVERY_S, NOTE_EVERY_S, Ticker
@@ -45,11 +46,13 @@ from rgrid.web.site import Site
 log = logging.getLogger(__name__)
 
 VERSION: Final = version("rgrid")
+T = TypeVar("T")
 OnReady = Callable[[str], None]
 BACKLOG: Final = 2048
 KEEP_ALIVE_S: Final = 75
 LAST_WRITE_MAX_S: Final = 5.0
 GC_THRESHOLD: Final = (50_000, 20, 100)
+REACHED_MAX_S: Final = 60.0
 FRAME_MAX_BYTES: Final = 64 * 1024
 
 
@@ -77,6 +80,27 @@ def work(settings: Settings) -> int:
     return _run(_work(settings, dsn))
 
 
+def purge(settings: Settings) -> Purged:
+    """Clean up on the database of an installation, whether its service runs or not. Raises Unavailable."""
+    _log_to_stderr(settings)
+    dsn = settings.database_url or dsn_of_running(settings.data_dir)
+    if dsn is not None:
+        return _run(_purge(settings, dsn))
+    embedded = EmbeddedPostgres(settings.data_dir, programs_dir=settings.postgres_bin)
+    try:
+        return _run(_purge(settings, embedded.start()))
+    finally:
+        embedded.stop()
+
+
+async def _purge(settings: Settings, dsn: str) -> Purged:
+    async with assembled(settings, dsn) as parts:
+        done = await _retention(parts).purge()
+        await Idempotency(parts.grid.pool, now, settings.idempotency_ttl_s).purge()
+        await tickets.purge(parts.grid.pool)
+    return done
+
+
 def openapi_document() -> dict[str, Any]:
     """The interface document; needs no database, because declaring an operation touches none."""
     from rgrid.web.docs import own_operations
@@ -97,7 +121,7 @@ class _Unconnected:
         self.settings = settings
 
 
-def _run(main: Coroutine[Any, Any, int]) -> int:
+def _run(main: Coroutine[Any, Any, T]) -> T:
     # What is loaded by now stays for good, and events, states and calls hold no cycles: the collector has little to
     # find among many objects, so it looks seldom.
     gc.freeze()
@@ -185,6 +209,7 @@ class _Service:
                 (lambda: tickets.purge(grid.pool), CLEAN_EVERY_S),
                 (self._uses.write, WRITE_EVERY_S),
                 (lambda: note_usage(grid.pool, grid.handler), NOTE_EVERY_S),
+                *_retention(parts).chores(),
             ],
         )
 
@@ -256,6 +281,21 @@ class _Service:
             await _cancelled(self._watching)
 
 
+def _retention(parts: Parts) -> Retention:
+    grid = parts.grid
+
+    async def reached_head() -> None:
+        await parts.daemon.reached(await grid.store.head(), timeout_s=REACHED_MAX_S)
+
+    return Retention(
+        pool=grid.pool,
+        handler=grid.handler,
+        settings=grid.settings,
+        object_store=grid.objects,
+        reached_head=reached_head,
+    )
+
+
 def _in_process(parts: Parts, metrics: Metrics) -> InProcessWork:
     grid = parts.grid
     return InProcessWork(
@@ -263,6 +303,7 @@ def _in_process(parts: Parts, metrics: Metrics) -> InProcessWork:
         store=grid.store,
         handler=grid.handler,
         objects=grid.objects,
+        quota=grid.quota,
         data_keys=grid.data_keys,
         secrets=grid.secrets,
         settings=grid.settings,

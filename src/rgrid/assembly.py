@@ -11,13 +11,16 @@ from typing import Final
 import asyncpg
 
 from projections import batches
+from projections import objects as object_holders
 from projections.all import ALL
 from rgrid import catalogue
+from rgrid.adapters.local_objects import LocalObjects
 from rgrid.adapters.master_key import master_keys
-from rgrid.adapters.objects import LocalObjects
+from rgrid.adapters.objects import ObjectStore
+from rgrid.adapters.s3_addresses import bucket_of
+from rgrid.adapters.s3_objects import S3Objects
 from rgrid.adapters.secrets import Secrets
 from rgrid.adapters.signing import Signer
-from rgrid.adapters.uploads import Uploads
 from rgrid.api.grid import Grid
 from rgrid.api.lease_tokens import LeaseTokens
 from rgrid.api.runtimes import Runtimes
@@ -26,8 +29,10 @@ from rgrid.eventstore.data_keys import DataKeys
 from rgrid.eventstore.handle import Handler
 from rgrid.eventstore.store import Store
 from rgrid.eventstore.writer import GroupWriter
+from rgrid.executions import uploads
 from rgrid.executions.batch_process import batch_process
 from rgrid.executions.following import LinesStored
+from rgrid.executions.quota import Quota
 from rgrid.executions.spending import Spending
 from rgrid.kernel.clock import now
 from rgrid.kernel.errors import Unavailable
@@ -83,12 +88,14 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
         stack.push_async_callback(writer.stop)
         data_keys = DataKeys(pool, keys)
         await data_keys.check()
-        objects = LocalObjects(storage(settings) / "objects")
-        stack.callback(objects.close)
+        objects = await _objects(stack, settings)
 
         async def caught_up() -> None:
             with contextlib.suppress(Unavailable):
                 await daemon.reached(store.committed.position, timeout_s=CAUGHT_UP_MAX_S)
+
+        async def held_bytes() -> int:
+            return await object_holders.held_bytes(pool) + await uploads.held_bytes(pool)
 
         grid = Grid(
             settings=settings,
@@ -96,7 +103,7 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
             store=store,
             handler=handler,
             objects=objects,
-            uploads=Uploads(storage(settings) / "uploads"),
+            quota=Quota(settings.objects_quota_bytes, held_bytes),
             data_keys=data_keys,
             secrets=Secrets(settings),
             signer=Signer(keys.derived("signing")),
@@ -111,14 +118,23 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
         yield Parts(grid, daemon, dsn)
 
 
+async def _objects(stack: contextlib.AsyncExitStack, settings: Settings) -> ObjectStore:
+    """The object store that the settings name: a bucket, or a folder."""
+    if settings.objects_url is not None and settings.objects_url.startswith("s3://"):
+        return await stack.enter_async_context(S3Objects(bucket_of(settings)))
+    folder = LocalObjects(storage(settings) / "objects")
+    stack.callback(folder.close)
+    return folder
+
+
 def storage(settings: Settings) -> Path:
-    """The folder in which objects and uploads lie; all processes of an installation need the same one. Raises
-    BadSetting for an address of anything but a folder."""
+    """The folder in which objects lie; all processes of an installation need the same one. Raises
+    BadSetting for an address of anything but a folder or a bucket."""
     if settings.objects_url is None:
         return settings.data_dir
     path = settings.objects_url.removeprefix("file://")
     if not path.startswith("/"):
-        problem = "must be a folder, written from the root on"
+        problem = "must be a folder, written from the root on, or s3://bucket/prefix"
         raise BadSetting(f"RGRID_OBJECTS_URL {problem}.", fields=[("RGRID_OBJECTS_URL", problem)])
     return Path(path)
 

@@ -59,6 +59,7 @@ def _says(text: str) -> Any:
 Seconds = Annotated[int, Meta(ge=1, le=366 * 86_400)]
 Bytes = Annotated[int, Meta(ge=1, le=1 << 50)]
 Days = Annotated[int, Meta(ge=1, le=36_500)]
+LogDays = Annotated[int, Meta(ge=7, le=36_500)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -76,7 +77,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     database_url: Annotated[str | None, _says("a Postgres (14 or newer) instead of the embedded one")] = None
     postgres_bin: Annotated[Path | None, _says("folder of the Postgres programs that the embedded server uses")] = None
-    objects_url: Annotated[str | None, _says("folder of objects and uploads, shared by all processes")] = None
+    objects_url: Annotated[str | None, _says("folder of objects, shared by all processes, or s3://bucket/prefix")] = (
+        None
+    )
+    objects_endpoint: Annotated[str | None, _says("address of the S3 service; Amazon's if not set")] = None
+    objects_region: Annotated[str, Meta(min_length=1), _says("region of the bucket")] = "us-east-1"
+    objects_access_key: Annotated[str | None, _says("the S3 key's name")] = None
+    objects_secret_key: Annotated[str | None, _says("the S3 key's secret")] = None
+    objects_public_url: Annotated[
+        str | None, _says("address under which clients reach the S3 service; if not set, files go through this one")
+    ] = None
+    objects_quota_bytes: Annotated[Bytes, _says("bytes that all kept files may take together")] = 1 << 50
     public_url: Annotated[str | None, _says("address under which clients reach this service")] = None
     log_level: Annotated[LogLevel, _says("how much the service says")] = "info"
 
@@ -127,6 +138,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # How long things are kept after their execution has ended.
     artifacts_keep_days: Annotated[Days, _says("days that inputs and artifacts are kept")] = 30
+    logs_keep_days: Annotated[LogDays, _says("days that log lines are kept, 7 at least")] = 30
 
     # What the command line uses to find the service.
     api_url: Annotated[str | None, _says("the service that the command line talks to")] = None
@@ -135,7 +147,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     origins: dict[str, Origin] = {}
 
 
-SECRETS: Final = frozenset({"database_url", "bootstrap_key", "encryption_key", "api_key"})
+SECRETS: Final = frozenset(
+    {"database_url", "bootstrap_key", "encryption_key", "api_key", "objects_access_key", "objects_secret_key"}
+)
 _HINTS: Final = get_type_hints(Settings, include_extras=True)
 NAMES: Final = tuple(name for name in Settings.__struct_fields__ if name != "origins")
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rgrid.adapters.objects import CHUNK_BYTES, LocalObjects, StoredObject
-from rgrid.adapters.uploads import Uploads
+from rgrid.adapters.local_objects import LocalObjects
+from rgrid.adapters.objects import CHUNK_BYTES, StoredObject
 from rgrid.kernel.errors import NotFound, TooLarge, Unavailable
 
 
@@ -177,7 +177,7 @@ def test_a_start_removes_what_a_killed_process_was_writing_and_nothing_else(tmp_
     code = """
         import asyncio, os, signal, sys
         from pathlib import Path
-        from rgrid.adapters.objects import LocalObjects
+        from rgrid.adapters.local_objects import LocalObjects
         async def upload():
             async with LocalObjects(Path(sys.argv[1])).open_write(10**9) as writing:
                 await writing.write(b"x" * 2_000_000)
@@ -225,24 +225,3 @@ def test_a_full_disk_is_reported_and_leaves_no_partial_file(tmp_path: Path) -> N
         run(scenario)
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
-
-
-def test_a_slot_holds_the_last_upload_and_is_seen_by_others(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        one, two = Uploads(tmp_path), Uploads(tmp_path)
-        name = "folder/../odd \u20ac name"
-        assert await one.uploaded("exec_1", name) is None
-        first = StoredObject(sha256=sha256(b"1"), size_bytes=1)
-        await one.record("exec_1", name, first)
-        assert await two.uploaded("exec_1", name) == first
-        second = StoredObject(sha256=sha256(b"22"), size_bytes=2)
-        await two.record("exec_1", name, second)
-        assert await one.uploaded("exec_1", name) == second
-        assert await one.uploaded("exec_1", "other") is None
-        assert await one.uploaded("exec_2", name) is None
-        await one.forget("exec_1")
-        assert await two.uploaded("exec_1", name) is None
-        with pytest.raises(NotFound):
-            await one.uploaded("../exec_1", name)
-
-    run(scenario)

@@ -80,7 +80,7 @@ class Artifacts:
         row = await self._find(call.path["artifact_id"])
         detail = await find(self._grid, row.execution_id)
         shown = self._shown(msgspec.structs.asdict(row), detail.completed_at)
-        return Reply(200, shown, etag=row.version + shown.expired)
+        return Reply(200, shown, etag=row.version + (shown.expired and not row.expired))
 
     async def download_url(self, call: Call[NoQuery, DownloadUrlRequest]) -> Reply:
         body = call.body
@@ -101,9 +101,7 @@ class Artifacts:
         return Reply(
             200,
             DownloadUrlResponse(
-                download_url=links.download(
-                    self._grid, row.artifact_id, row.filename, expires_at, links.base(self._grid, call.headers)
-                ),
+                download_url=links.download(self._grid, row, expires_at, links.base(self._grid, call.headers)),
                 expires_at=expires_at,
                 artifact_id=row.artifact_id,
                 filename=row.filename,
@@ -118,6 +116,9 @@ class Artifacts:
         artifact_id = call.path["artifact_id"]
         grant = self._grid.signer.verify("GET", f"/downloads/{artifact_id}", call.query.text(), now())
         row = await self._find(artifact_id)
+        if row.expired:
+            # The object itself may still be there, for others that hold the same content.
+            raise Gone(f"Artifact {artifact_id} has expired.", code="artifact_expired")
         try:
             reading = await self._grid.objects.open_read(row.sha256)
         except NotFound:
@@ -171,7 +172,7 @@ class Artifacts:
             compressed=False,
             created_at=row["created_at"],
             expires_at=expires_at,
-            expired=expires_at is not None and expires_at <= now(),
+            expired=row["expired"] or (expires_at is not None and expires_at <= now()),
         )
 
 

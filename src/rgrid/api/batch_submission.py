@@ -14,15 +14,15 @@ from rgrid.api.batch_requests import BatchCreate, BatchItem, check_batch_names, 
 from rgrid.api.batch_views import BatchItemRef, RetriedExecution
 from rgrid.api.execution_requests import declared
 from rgrid.api.grid import Grid
+from rgrid.api.input_cache import cached_inputs
 from rgrid.api.submission import as_input, command_again, command_for, reserve, sealed_again
 from rgrid.eventstore.append import Rider
 from rgrid.eventstore.handle import NewStream
 from rgrid.executions.batch import DECIDER as BATCH
 from rgrid.executions.commands import CreateBatch, RetryBatch, SubmitExecution
-from rgrid.executions.events import BatchRetried, RetriedItem
+from rgrid.executions.events import BatchRetried, DeclaredInput, RetriedItem, StoredFile
 from rgrid.executions.execution import DECIDER
 from rgrid.kernel.clock import now
-from rgrid.kernel.errors import NotFound
 from rgrid.kernel.ids import new_id
 from rgrid.kernel.messages import Cause
 
@@ -40,10 +40,7 @@ async def batch_of(
     check_batch_shape(body)
     await grid.runtimes.resolve(body.runtime)
     check_batch_names(body)
-    for item in body.items:
-        if item.cached_input_refs:
-            unknown = next(iter(item.cached_input_refs.values()))
-            raise NotFound(f"Cached input not found: {unknown}", code="cache_reference_unknown")
+    inputs = await _inputs_of(grid, body)
     # Variables are sealed for each execution apart.
     template = msgspec.structs.replace(template_of(body), env_vars={})
     shared = await command_for(grid, "", template, created_by)
@@ -56,7 +53,14 @@ async def batch_of(
         }
     )
     submissions = [
-        (execution_id, _item(shared, item, batch_id, index, execution_id, sealed[DECIDER.stream_id(execution_id)]))
+        (
+            execution_id,
+            msgspec.structs.replace(
+                _item(shared, item, batch_id, index, execution_id, sealed[DECIDER.stream_id(execution_id)]),
+                inputs=inputs[index][0],
+                verified=inputs[index][1],
+            ),
+        )
         for index, (execution_id, item) in enumerate(zip(ids, body.items, strict=True))
     ]
     batch = CreateBatch(
@@ -69,6 +73,20 @@ async def batch_of(
         created_by=created_by,
     )
     return batch, submissions
+
+
+async def _inputs_of(grid: Grid, body: BatchCreate) -> list[tuple[list[DeclaredInput], list[StoredFile]]]:
+    """For each item what it declares and what of that the cache holds; the rest has to fit the quota."""
+    found: list[tuple[list[DeclaredInput], list[StoredFile]]] = []
+    to_come_bytes = 0
+    for item in body.items:
+        specs = declared(item.input_files)
+        cached = await cached_inputs(grid, item.cached_input_refs, specs)
+        held = {file.name for file in cached}
+        to_come_bytes += sum(spec.size_bytes or 0 for spec in specs if spec.name not in held)
+        found.append(([as_input(spec) for spec in specs], cached))
+    await grid.quota.check(to_come_bytes)
+    return found
 
 
 def _item(
@@ -85,7 +103,6 @@ def _item(
         args=shared.args if item.args is None else item.args,
         env_sealed=env_sealed,
         user_metadata=merged(shared.user_metadata, item.user_metadata),
-        inputs=[as_input(spec) for spec in declared(item.input_files)] if item.input_files else [],
         batch_id=batch_id,
         batch_index=index,
         root_execution_id=execution_id,

@@ -1,7 +1,5 @@
 """How this installation is: the checks behind `/health`, and the gauges behind `/metrics`."""
 
-import asyncio
-import os
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -12,7 +10,6 @@ from rgrid.subscriptions.daemon import Daemon, Lag
 from rgrid.web.health import Check, ComponentHealth, Facts
 from rgrid.web.metrics import Metrics
 
-FREE_SHARE_MIN: Final = 0.01
 LAG_MAX: Final = 10_000
 
 
@@ -25,10 +22,8 @@ def checks(
         await grid.pool.fetchval("select 1")
 
     async def object_store() -> ComponentHealth | None:
-        free = await asyncio.to_thread(_free_share, grid)
-        if free < FREE_SHARE_MIN:
-            return ComponentHealth(status="degraded", message=f"{free:.1%} of the disk is free.")
-        return None
+        trouble = await grid.objects.check()
+        return ComponentHealth(status="degraded", message=trouble) if trouble else None
 
     async def event_log() -> ComponentHealth | None:
         lags = await daemon.lag()
@@ -51,11 +46,6 @@ def checks(
         "scheduler": scheduler,
         "workers": live_workers,
     }
-
-
-def _free_share(grid: Grid) -> float:
-    disk = os.statvfs(grid.settings.data_dir)
-    return disk.f_bavail / max(1, disk.f_blocks)
 
 
 def _of_log(lags: list[Lag], stall: str | None) -> ComponentHealth | None:

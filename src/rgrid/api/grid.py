@@ -10,13 +10,13 @@ from projections.execution_detail import Detail
 from rgrid.adapters.objects import ObjectStore
 from rgrid.adapters.secrets import Secrets
 from rgrid.adapters.signing import Signer
-from rgrid.adapters.uploads import Uploads
 from rgrid.api.lease_tokens import LeaseTokens
 from rgrid.api.runtimes import Runtimes
 from rgrid.eventstore.data_keys import DataKeys
 from rgrid.eventstore.handle import Handler
 from rgrid.eventstore.store import Store
 from rgrid.executions.following import LinesStored
+from rgrid.executions.quota import Quota
 from rgrid.executions.spending import Spending
 from rgrid.kernel.ids import is_id
 from rgrid.kernel.rates import RateTable
@@ -33,7 +33,7 @@ class Grid:
     store: Store
     handler: Handler
     objects: ObjectStore
-    uploads: Uploads
+    quota: Quota
     data_keys: DataKeys
     secrets: Secrets
     signer: Signer

@@ -2,12 +2,14 @@
 
 from typing import Final
 
+from projections.execution_detail import Detail
 from rgrid.adapters.objects import StoredObject
 from rgrid.api import links, resource
 from rgrid.api.execution_requests import InputFileSpec, InputsComplete
 from rgrid.api.execution_views import InputFile
 from rgrid.api.grid import Grid, find
 from rgrid.api.links import SignedQuery
+from rgrid.executions import releases, uploads
 from rgrid.executions.commands import CompleteInputs
 from rgrid.executions.events import DeclaredInput, StoredFile
 from rgrid.executions.execution import DECIDER
@@ -36,14 +38,15 @@ class Inputs:
         stored: list[StoredFile] = []
         problems: list[tuple[str, str]] = []
         if detail.status == "awaiting_inputs":
+            arrived = await self._arrived(detail)
             for declared in detail.spec.inputs:
-                there = await grid.uploads.uploaded(execution_id, declared.name)
-                gone = there is not None and not await grid.objects.exists(there.sha256)
+                there = arrived.get(declared.name)
+                gone = there is not None and not await grid.objects.touch(there.sha256)
                 problem = "It was not uploaded." if there is None or gone else _differs(declared, there)
                 problem = problem or (_differs(said[declared.name], there) if declared.name in said and there else None)
                 if problem or there is None:
                     problems.append((declared.name, problem or "It was not uploaded."))
-                else:
+                elif declared.name not in {file.name for file in detail.verified}:
                     stored.append(StoredFile(name=declared.name, size_bytes=there.size_bytes, sha256=there.sha256))
         names = {declared.name for declared in detail.spec.inputs}
         problems += [(name, "The execution has no such input.") for name in said if name not in names]
@@ -55,7 +58,7 @@ class Inputs:
             execution_id,
             CompleteInputs(files=stored),
             call.cause(),
-            riders=lambda _state, _events, _version: call.riders(reply),
+            riders=lambda _state, _events, _version: [uploads.forget(execution_id), *call.riders(reply)],
         )
         if not handled.events:
             reply.body = ActionResponse(
@@ -63,6 +66,21 @@ class Inputs:
             )
         reply.position = handled.position
         return reply
+
+    async def _arrived(self, detail: Detail) -> dict[str, StoredObject]:
+        """What there is of each input: from the cache, uploaded to us, or uploaded to the object store itself, which is
+        looked at and taken now."""
+        grid, execution_id = self._grid, detail.execution_id
+        verified = {file.name: StoredObject(sha256=file.sha256, size_bytes=file.size_bytes) for file in detail.verified}
+        direct = grid.objects.direct
+        if direct is not None:
+            for declared in detail.spec.inputs:
+                if declared.name in verified:
+                    continue
+                taken = await direct.take(links.slot(execution_id, declared.name), UPLOAD_BYTES_MAX)
+                if taken is not None:
+                    await uploads.record(grid.pool, execution_id, declared.name, taken)
+        return {**await uploads.uploaded(grid.pool, execution_id), **verified}
 
     async def upload(self, call: Call[SignedQuery, Streamed]) -> Reply:
         """The signature is the credential. Nothing is stored of a body that isn't what was declared."""
@@ -75,14 +93,19 @@ class Inputs:
                 extra={"current_status": detail.status},
             )
         assert call.receive_stream is not None
-        async with grid.objects.open_write(grant.size if grant.size is not None else UPLOAD_BYTES_MAX) as writing:
+        if grant.size is not None:
+            await grid.quota.check(grant.size)
+        room = min(await grid.quota.room(), UPLOAD_BYTES_MAX)
+        async with grid.objects.open_write(grant.size if grant.size is not None else room) as writing:
             async for piece in call.receive_stream():
                 await writing.write(piece)
             stored = await writing.finish()
         declared = DeclaredInput(name=grant.filename, size_bytes=grant.size, sha256=grant.sha256)
         if problem := _differs(declared, stored):
+            await releases.release_now(grid.pool, [stored.sha256])
             raise Invalid(problem, code="upload_mismatch", fields=[(grant.filename, problem)])
-        await grid.uploads.record(execution_id, grant.filename, stored)
+        await uploads.record(grid.pool, execution_id, grant.filename, stored)
+        grid.quota.took(stored.size_bytes)
         return Reply(200, stored, headers=(("etag", f'"{stored.sha256}"'),))
 
 

@@ -16,7 +16,7 @@ from rgrid.kernel.clock import now
 from rgrid.kernel.errors import Conflict, Forbidden, Invalid, Malformed, Rejected
 from rgrid.web.decoding import check_moment
 from rgrid.web.operation import Call, Operation, Reply
-from rgrid.web.pages import Page, PageRequest, number_of, page_of
+from rgrid.web.pages import Page, PageRequest, number_of, page_of, slice_page
 
 LAST_LINES: Final = timedelta(seconds=10)
 """How long after an execution's end the lines that its last attempt had still to say are taken."""
@@ -78,9 +78,12 @@ class Logs:
 
     async def page(self, call: Call[LogQuery, None]) -> Reply:
         execution_id, query, pool = call.path["execution_id"], call.query, self._grid.pool
-        await find(self._grid, execution_id)
+        detail = await find(self._grid, execution_id)
         if query.tail is not None and query.after >= 0:
             raise Invalid("`tail` and `after` exclude each other.", fields=[("query.tail", "Not with `after`.")])
+        if detail.logs_expired_at is not None:
+            # Some of the lines may still wait for their deletion.
+            return _as_text("") if query.format == "text" else Reply(200, slice_page([], call.page))
         if query.tail is not None:
             return await self._tail(execution_id, query, query.tail, call.page)
         after = query.after

@@ -13,6 +13,7 @@ from rgrid.api.execution_requests import (
     is_open_batch,
 )
 from rgrid.api.grid import Grid
+from rgrid.api.input_cache import cached_inputs
 from rgrid.api.requirements import keep, requirements_of
 from rgrid.api.resource import kept_until
 from rgrid.executions.batch import DECIDER as BATCH
@@ -36,11 +37,11 @@ async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, crea
     inputs = declared(body.input_files)
     for reference in body.secret_env.values():
         grid.secrets.check(reference)
-    if body.cached_input_refs:
-        unknown = next(iter(body.cached_input_refs.values()))
-        raise NotFound(f"Cached input not found: {unknown}", code="cache_reference_unknown")
+    cached = await cached_inputs(grid, body.cached_input_refs, inputs)
     if body.batch_id is not None:
         await _check_open(grid, body.batch_id)
+    held = {file.name for file in cached}
+    await grid.quota.check(sum(spec.size_bytes or 0 for spec in inputs if spec.name not in held))
     reserved_micros = await reserve(grid, body.timeout_seconds, body.cpu)
     script = body.script_content.encode()
     requirements_sha256, requirements_size_bytes = await keep(grid, requirements)
@@ -59,6 +60,7 @@ async def command_for(grid: Grid, execution_id: str, body: ExecutionCreate, crea
         max_retries=body.max_retries,
         user_metadata=body.user_metadata,
         inputs=[as_input(spec) for spec in inputs],
+        verified=cached,
         inputs_deadline_s=grid.settings.inputs_deadline_s,
         batch_id=body.batch_id,
         root_execution_id=execution_id,
@@ -161,9 +163,9 @@ async def _check_inputs(grid: Grid, detail: Detail) -> None:
     if not detail.verified:
         return
     until = kept_until(grid, detail)
-    over = until is not None and until <= now()
+    over = detail.objects_expired_at is not None or (until is not None and until <= now())
     for file in detail.verified:
-        if over or not await grid.objects.exists(file.sha256):
+        if over or not await grid.objects.touch(file.sha256):
             raise Gone(f"The input {file.name} of {detail.execution_id} is no longer kept.", code="inputs_expired")
 
 

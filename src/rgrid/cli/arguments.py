@@ -13,6 +13,7 @@ RUN_FLAGS: Final = frozenset(
         "--remote-only",
         "--detach",
         "--dry-run",
+        "--no-cache",
         "--no-requirements",
         "--allow-missing",
         "--fail-fast",

@@ -62,6 +62,7 @@ def add_run(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -
     add("--watch", action="store_true", help="with --batch --json: a line each time something changed")
     add("--remote-only", action="store_true", help="leave its files on the grid")
     add("--detach", action="store_true", help="print the id and return at once")
+    add("--no-cache", action="store_true", help="send files also when the grid has them already")
     add("--dry-run", action="store_true", help="show what would be sent, send nothing")
     packages = parser.add_mutually_exclusive_group()
     packages.add_argument(
@@ -140,7 +141,8 @@ class _Run:
 
         total = sum(path.stat().st_size for path in mapped.files.values())
         with Bar(self.console, "sending", total) as bar:
-            self.client.submit(submission, mapped.files, bar.advance, created)
+            use_cache = not self.args.no_cache
+            self.client.submit(submission, mapped.files, bar.advance, created, use_cache=use_cache)
         self.is_uploaded = True
 
     def _follow(self) -> None:

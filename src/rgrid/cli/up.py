@@ -101,6 +101,30 @@ def worker(args: argparse.Namespace, console: Console) -> int:
     return app.work(chosen)
 
 
+def add_purge(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-dir", metavar="DIR", type=Path, help="where everything is kept (RGRID_DATA_DIR)")
+    parser.epilog = (
+        "The service does this by itself, a little at a time; purge does all of it at once, and also while the\n"
+        "service is down. It works on the database of --data-dir or of RGRID_DATABASE_URL. What an execution that\n"
+        "hasn't ended needs is never touched, and the records and events stay.\n\n"
+        "Examples:\n  rgrid purge\n  RGRID_ARTIFACTS_KEEP_DAYS=7 rgrid purge --json"
+    )
+    parser.set_defaults(handler=purge)
+
+
+def purge(args: argparse.Namespace, console: Console) -> int:
+    from rgrid import app
+
+    chosen = settings.load({"data_dir": args.data_dir})
+    _warn_of_unknown_names(console)
+    done = msgspec.to_builtins(app.purge(chosen))
+    if console.json:
+        console.document(done)
+    else:
+        console.facts([(name.replace("_", " ").capitalize(), str(count)) for name, count in done.items()])
+    return 0
+
+
 def add_openapi(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -> None:
     parser.epilog = "OpenAPI 3.1 as JSON; needs no running service.\n\nExample:\n  rgrid openapi > openapi.json"
     parser.set_defaults(handler=openapi)

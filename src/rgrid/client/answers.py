@@ -146,6 +146,12 @@ class Artifact(Answer, frozen=True, kw_only=True):
     expired: bool = False
 
 
+class CachedInputs(Answer, frozen=True, kw_only=True):
+    """References by name, if the service has the whole set."""
+
+    file_references: dict[str, str] | None = None
+
+
 class DownloadUrl(Answer, frozen=True, kw_only=True):
     download_url: str
     artifact_id: str

@@ -5,6 +5,7 @@ with Client("http://127.0.0.1:8000", key) as grid:
     print(grid.wait(execution.execution_id).stdout)
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import msgspec
 from rgrid.client.answers import (
     Action,
     Artifact,
+    CachedInputs,
     Cost,
     CostLimit,
     CostLimitAction,
@@ -39,6 +41,7 @@ from rgrid.client.following import Followed, Follower
 from rgrid.client.problems import BadTransfer, GridError, Refused
 from rgrid.client.transfers import Progress, download, sha256_of, upload_all
 from rgrid.client.transport import RETRY_WAITS_S, Query, RetryNote, Transport, decoded, no_note
+from rgrid.kernel.input_hash import input_hash
 
 T = TypeVar("T")
 API: Final = "/api/v1"
@@ -142,19 +145,48 @@ class Client:
         inputs: Mapping[str, Path] | None = None,
         progress: Progress = no_progress,
         on_created: Callable[[Execution], None] | None = None,
+        *,
+        use_cache: bool = True,
     ) -> Execution:
-        """Creates an execution and brings its inputs (name: local file), so that it can start."""
+        """Creates an execution and brings its inputs (name: local file), so that it can start. With `use_cache` files
+        that the service holds already, under the same names, are not sent again."""
         files = inputs or {}
         declared = [Declared(name, path.stat().st_size, sha256_of(path)) for name, path in files.items()]
         body = msgspec.to_builtins(submission)
         if declared:
             body["input_files"] = declared
-        execution = msgspec.convert(self.document("POST", "/executions", body=body), Execution)
+        execution = self._created(body, self._cached(declared) if use_cache else None)
         if on_created is not None:
             on_created(execution)
         if execution.upload_urls:
             self._upload(execution.execution_id, execution.upload_urls, files, declared, progress)
+            if use_cache:
+                self._remember(declared)
         return execution
+
+    def _created(self, body: dict[str, Any], references: dict[str, str] | None) -> Execution:
+        if references is not None:
+            try:
+                cached = {**body, "cached_input_refs": references}
+                return msgspec.convert(self.document("POST", "/executions", body=cached), Execution)
+            except Refused as error:
+                if error.code != "cache_reference_unknown":
+                    raise
+                # Its time ended between the look and the use.
+        return msgspec.convert(self.document("POST", "/executions", body=body), Execution)
+
+    def _cached(self, declared: Sequence[Declared]) -> dict[str, str] | None:
+        if not declared:
+            return None
+        wanted = input_hash((file.name, file.sha256) for file in declared)
+        return msgspec.convert(self.document("GET", f"/input-cache/{wanted}"), CachedInputs).file_references
+
+    def _remember(self, declared: Sequence[Declared]) -> None:
+        references = {file.name: f"objects/{file.sha256}" for file in declared}
+        wanted = input_hash((file.name, file.sha256) for file in declared)
+        # What can't be remembered is sent again next time; this run has all it needs.
+        with contextlib.suppress(Refused):
+            self.document("POST", "/input-cache", body={"input_hash": wanted, "file_references": references})
 
     def _upload(
         self,

@@ -5,6 +5,7 @@ from typing import Literal
 
 from rgrid.executions.events import (
     DeclaredInput,
+    Excerpt,
     FailureReason,
     RetriedItem,
     RetryRules,
@@ -15,8 +16,8 @@ from rgrid.kernel.messages import Command
 
 
 class SubmitExecution(Command, frozen=True, kw_only=True):
-    """Run a script. `verified` are the inputs that the object store is known to hold already; `root_execution_id` is
-    the first one of a chain of retries, the execution's own id for a fresh one."""
+    """Run a script. `verified` are the inputs that the object store is known to hold already, some of them or all;
+    `root_execution_id` is the first one of a chain of retries, the execution's own id for a fresh one."""
 
     name: str | None = None
     script_sha256: str
@@ -127,6 +128,31 @@ class NoteUsage(Command, frozen=True, kw_only=True):
     used_micros: int
 
 
+class ExpireObjects(Command, frozen=True, kw_only=True):
+    """Let go of the files, if it had ended by then."""
+
+    ended_before: datetime
+
+
+class ExpireLogs(Command, frozen=True, kw_only=True):
+    """Let go of the log lines, if it had ended by then; the excerpts are stored."""
+
+    ended_before: datetime
+    stdout: Excerpt | None = None
+    stderr: Excerpt | None = None
+
+
+class CacheInputs(Command, frozen=True, kw_only=True):
+    """Remember a set of verified inputs under the hash of their names and contents."""
+
+    files: list[StoredFile]
+    keep_days: int
+
+
+class ExpireCachedInputs(Command, frozen=True, kw_only=True):
+    """The time of a cache entry may be over."""
+
+
 ExecutionCommand = (
     SubmitExecution
     | CompleteInputs
@@ -136,7 +162,10 @@ ExecutionCommand = (
     | FinishAttempt
     | LoseAttempt
     | CancelExecution
+    | ExpireObjects
+    | ExpireLogs
 )
+InputCacheCommand = CacheInputs | ExpireCachedInputs
 BudgetCommand = SetLimit | RemoveLimit | NoteUsage
 
 

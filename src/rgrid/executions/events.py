@@ -300,6 +300,47 @@ class BatchRetried(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 BatchEvent = BatchCreated | BatchCancelRequested | BatchFailureCounted | BatchFailedFast | BatchRetried
 
+
+class ObjectsExpired(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Inputs and outputs are no longer kept for this execution. `released` has the SHA-256 of each file that the
+    execution held, as often as it held it; the record of the files stays."""
+
+    released: list[str]
+    expired_at: datetime
+
+
+class Excerpt(msgspec.Struct, frozen=True, kw_only=True):
+    """What stays of one output stream when its lines go: an object, and whether it is less than all there was."""
+
+    sha256: str
+    size_bytes: int
+    truncated: bool
+
+
+class LogsExpired(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The log lines are no longer kept; the excerpts of the last attempt stay. None: there was nothing to keep."""
+
+    stdout: Excerpt | None = None
+    stderr: Excerpt | None = None
+    expired_at: datetime
+
+
+class InputsCached(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A set of verified inputs may be referred to until `expires_at`. Stream `input_cache-{hash}`, where the hash
+    covers names and contents."""
+
+    files: list[StoredFile]
+    cached_at: datetime
+    expires_at: datetime
+
+
+class CachedInputsExpired(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The cache no longer holds these objects, one SHA-256 for each file."""
+
+    released: list[str]
+    expired_at: datetime
+
+
 ExecutionEvent = (
     ExecutionSubmitted
     | InputsVerified
@@ -313,7 +354,10 @@ ExecutionEvent = (
     | ExecutionTimedOut
     | ExecutionCancelled
     | StaleResultRefused
+    | ObjectsExpired
+    | LogsExpired
 )
+InputCacheEvent = InputsCached | CachedInputsExpired
 
 TOPICS: Final[dict[str, type[Event]]] = {
     "execution.submitted.v1": ExecutionSubmitted,
@@ -337,4 +381,8 @@ TOPICS: Final[dict[str, type[Event]]] = {
     "batch.failure_counted.v1": BatchFailureCounted,
     "batch.failed_fast.v1": BatchFailedFast,
     "batch.retried.v1": BatchRetried,
+    "execution.objects_expired.v1": ObjectsExpired,
+    "execution.logs_expired.v1": LogsExpired,
+    "input_cache.stored.v1": InputsCached,
+    "input_cache.expired.v1": CachedInputsExpired,
 }

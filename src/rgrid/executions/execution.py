@@ -19,6 +19,8 @@ from rgrid.executions.commands import (
     CompleteInputs,
     ExecutionCommand,
     ExpireInputs,
+    ExpireLogs,
+    ExpireObjects,
     ExpireWait,
     FinishAttempt,
     LoseAttempt,
@@ -37,6 +39,8 @@ from rgrid.executions.events import (
     ExecutionTimedOut,
     FailureReason,
     InputsVerified,
+    LogsExpired,
+    ObjectsExpired,
     OutputsStored,
     StaleResultRefused,
     StoredFile,
@@ -68,6 +72,10 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     cancel_requested_by: str | None = None
     cancel_reason: str | None = None
     wait_until: datetime | None = None
+    outputs: tuple[str, ...] = ()
+    completed_at: datetime | None = None
+    objects_expired: bool = False
+    logs_expired: bool = False
 
 
 INITIAL: Final = Execution()
@@ -101,6 +109,19 @@ def decide(command: ExecutionCommand, state: Execution, now: datetime) -> Sequen
             return _lose(command, state, now)
         case CancelExecution():
             return _cancel(command, state, now)
+        case ExpireObjects(ended_before=ended_before):
+            held = [*(file.sha256 for file in state.inputs), *state.outputs]
+            if state.objects_expired or not held or not _had_ended(state, ended_before):
+                return []
+            return [ObjectsExpired(released=held, expired_at=now)]
+        case ExpireLogs(ended_before=ended_before):
+            if state.logs_expired or not _had_ended(state, ended_before):
+                return []
+            return [LogsExpired(stdout=command.stdout, stderr=command.stderr, expired_at=now)]
+
+
+def _had_ended(state: Execution, by: datetime) -> bool:
+    return state.completed_at is not None and state.completed_at <= by
 
 
 def _submit(command: SubmitExecution, state: Execution, now: datetime) -> Sequence[ExecutionEvent]:
@@ -136,10 +157,8 @@ def _submit(command: SubmitExecution, state: Execution, now: datetime) -> Sequen
         requirements_sha256=command.requirements_sha256,
         requirements_size_bytes=command.requirements_size_bytes,
     )
-    if not ready:
-        return [spec]
-    verified = [InputsVerified(files=command.verified, verified_at=now)] if command.inputs else []
-    return [spec, *verified, _queued(spec, 1, now, now)]
+    verified = [InputsVerified(files=command.verified, verified_at=now)] if command.verified else []
+    return [spec, *verified, *([_queued(spec, 1, now, now)] if ready else [])]
 
 
 def _claim(command: ClaimExecution, state: Execution, now: datetime) -> Sequence[ExecutionEvent]:
@@ -313,7 +332,7 @@ def evolve(state: Execution, event: ExecutionEvent) -> Execution:
         case ExecutionSubmitted():
             return Execution(status="awaiting_inputs", spec=event)
         case InputsVerified(files=files):
-            return replace(state, inputs=tuple(files))
+            return replace(state, inputs=(*state.inputs, *files))
         case ExecutionQueued(attempt=attempt, expires_at=expires_at):
             return replace(state, status="queued", retries=attempt - 1, wait_until=expires_at)
         case ExecutionClaimed():
@@ -332,15 +351,21 @@ def evolve(state: Execution, event: ExecutionEvent) -> Execution:
             return replace(state, settled_token=settled_token, cost_micros=cost_micros)
         case CancelRequested():
             return replace(state, cancel_requested_by=event.requested_by, cancel_reason=event.reason)
-        case ExecutionCompleted():
-            return replace(state, status="completed")
-        case ExecutionFailed():
-            return replace(state, status="failed")
-        case ExecutionTimedOut():
-            return replace(state, status="timed_out")
-        case ExecutionCancelled():
-            return replace(state, status="cancelled")
-        case OutputsStored() | StaleResultRefused():
+        case ExecutionCompleted(completed_at=at):
+            return replace(state, status="completed", completed_at=at)
+        case ExecutionFailed(completed_at=at):
+            return replace(state, status="failed", completed_at=at)
+        case ExecutionTimedOut(completed_at=at):
+            return replace(state, status="timed_out", completed_at=at)
+        case ExecutionCancelled(completed_at=at):
+            return replace(state, status="cancelled", completed_at=at)
+        case OutputsStored(artifacts=artifacts):
+            return replace(state, outputs=(*state.outputs, *(made.sha256 for made in artifacts)))
+        case ObjectsExpired():
+            return replace(state, objects_expired=True)
+        case LogsExpired():
+            return replace(state, logs_expired=True)
+        case StaleResultRefused():
             return state
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from rgrid.kernel.clock import now
-from rgrid.kernel.errors import RgridError, Unavailable
+from rgrid.kernel.errors import RgridError, TooLarge, Unavailable
 from rgrid.pool.backoff import delay_s
 from rgrid.pool.capture import SILENCE_S, Capture, CaptureLimits
 from rgrid.pool.engines.engine import Ended, Engine, Running
@@ -280,11 +280,9 @@ class Attempt:
         limits = OutputLimits(files_max=self._tuning.output_files_max, bytes_max=self._tuning.output_bytes_max)
         collected = await asyncio.to_thread(collect, folder.work, seen, limits)
         notes: dict[str, str] = {}
-        if collected.dropped:
-            notes["outputs_dropped"] = name_dropped(collected.dropped)
         stored: list[StoredOutput] = []
         try:
-            stored = await self._store(collected.files)
+            stored = await self._store(collected.files, collected.dropped)
         except LeaseLost:
             self.lose(said_by_service=True)  # goes on: the late result is reported, and refused
         except (OSError, RgridError) as error:
@@ -293,20 +291,26 @@ class Attempt:
             notes["outputs_error"] = text
             if verdict.end == "completed":
                 verdict = internal(text)
+        if collected.dropped:
+            notes["outputs_dropped"] = name_dropped(collected.dropped)
         return self._outcome(verdict, ended=ended, outputs=stored, notes=notes)
 
-    async def _store(self, files: list[Found]) -> list[StoredOutput]:
-        """All of them or an error; a few at a time."""
+    async def _store(self, files: list[Found], dropped: list[str]) -> list[StoredOutput]:
+        """All of them or an error; a few at a time. What the service has no room for is named in `dropped`."""
         gate = asyncio.Semaphore(STORES_AT_ONCE_MAX)
 
-        async def store(found: Found) -> StoredOutput:
+        async def store(found: Found) -> StoredOutput | None:
             async with gate:
                 put = functools.partial(self._work.store_output, self.lease, found.filename, found.path)
-                return await self._persist(put, UNAVAILABLE_S_MAX)
+                try:
+                    return await self._persist(put, UNAVAILABLE_S_MAX)
+                except TooLarge:
+                    dropped.append(found.filename)
+                    return None
 
         tasks = [asyncio.ensure_future(store(found)) for found in files]
         try:
-            return list(await asyncio.gather(*tasks))
+            return [one for one in await asyncio.gather(*tasks) if one is not None]
         finally:
             for task in tasks:
                 task.cancel()

@@ -16,11 +16,12 @@ from rgrid.adapters.secrets import Secrets
 from rgrid.eventstore.data_keys import DataKeys
 from rgrid.eventstore.handle import Handler
 from rgrid.eventstore.store import Store
-from rgrid.executions import leases, logs
+from rgrid.executions import leases, logs, releases
 from rgrid.executions.commands import ClaimExecution, FinishAttempt
 from rgrid.executions.events import AttemptEnded, ExecutionSubmitted, StaleResultRefused, StoredArtifact
 from rgrid.executions.execution import DECIDER, Execution
 from rgrid.executions.following import LinesStored
+from rgrid.executions.quota import Quota
 from rgrid.kernel.clock import now
 from rgrid.kernel.errors import Conflict, Rejected, RgridError, Unavailable
 from rgrid.kernel.ids import new_command_id, new_id
@@ -91,6 +92,7 @@ class InProcessWork:
         store: Store,
         handler: Handler,
         objects: ObjectStore,
+        quota: Quota,
         data_keys: DataKeys,
         secrets: Secrets,
         settings: Settings,
@@ -101,6 +103,7 @@ class InProcessWork:
         self._store = store
         self._handler = handler
         self._objects = objects
+        self._quota = quota
         self._data_keys = data_keys
         self._secrets = secrets
         self._settings = settings
@@ -277,7 +280,9 @@ class InProcessWork:
         return [lease for lease, _ in batch if lease not in stored]
 
     async def store_output(self, lease: Lease, filename: str, path: Path) -> StoredOutput:
+        await self._quota.check(path.stat().st_size)
         stored = await self._objects.put_file(path)
+        self._quota.took(stored.size_bytes)
         return StoredOutput(
             filename=filename,
             size_bytes=stored.size_bytes,
@@ -325,6 +330,8 @@ class InProcessWork:
                 self._results.add(1, (event.status, event.failure_reason or "none"))
                 self._micros.add(event.cost_micros)
         if any(isinstance(event, StaleResultRefused) for event in handled.events):
+            # No event names what this worker has stored.
+            await releases.release_now(self._pool, [output.sha256 for output in outcome.outputs])
             raise LeaseLost("The lease of this attempt is over; its result was refused and recorded.")
 
 

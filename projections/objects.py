@@ -1,0 +1,92 @@
+"""Which objects are held, by how many, and how many bytes is that? Inputs, outputs and cache entries hold their objects
+until they expire; scripts, their requirements and excerpts of logs are kept for good."""
+
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from typing import Final
+
+from rgrid.executions.events import (
+    CachedInputsExpired,
+    ExecutionSubmitted,
+    InputsCached,
+    InputsVerified,
+    LogsExpired,
+    ObjectsExpired,
+    OutputsStored,
+)
+from rgrid.kernel.messages import AnyRecorded
+from rgrid.postgres.paging import Queryable
+from rgrid.postgres.pool import Connection
+from rgrid.subscriptions.projection import Projection
+
+Change = tuple[str, int, int, bool]
+"""(sha256, size, how many holders more or fewer, whether it is kept for good from now on)."""
+
+
+async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
+    """One statement a batch: all changes of an object are added up first."""
+    sizes: dict[str, int] = {}
+    holders: dict[str, int] = {}
+    kept: set[str] = set()
+    for at in batch:
+        for sha256, size, more, is_kept in _changes(at):
+            sizes[sha256] = max(size, sizes.get(sha256, 0))
+            holders[sha256] = holders.get(sha256, 0) + more
+            if is_kept:
+                kept.add(sha256)
+    hashes = sorted(sizes)
+    await connection.execute(
+        "insert into objects as o (sha256, size_bytes, holders, is_kept)"
+        " select * from unnest($1::text[], $2::bigint[], $3::bigint[], $4::boolean[])"
+        " on conflict (sha256) do update set holders = o.holders + excluded.holders,"
+        " is_kept = o.is_kept or excluded.is_kept, size_bytes = greatest(o.size_bytes, excluded.size_bytes)"
+        " where excluded.holders <> 0 or (excluded.is_kept and not o.is_kept)",
+        hashes,
+        [sizes[sha256] for sha256 in hashes],
+        [holders[sha256] for sha256 in hashes],
+        [sha256 in kept for sha256 in hashes],
+    )
+
+
+def _changes(at: AnyRecorded) -> Iterable[Change]:
+    match at.event:
+        case ExecutionSubmitted() as spec:
+            yield spec.script_sha256, spec.script_size_bytes, 0, True
+            if spec.requirements_sha256 is not None:
+                yield spec.requirements_sha256, spec.requirements_size_bytes or 0, 0, True
+        case InputsVerified(files=held) | InputsCached(files=held):
+            yield from ((file.sha256, file.size_bytes, 1, False) for file in held)
+        case OutputsStored(artifacts=made):
+            yield from ((one.sha256, one.size_bytes, 1, False) for one in made)
+        case ObjectsExpired(released=released) | CachedInputsExpired(released=released):
+            yield from ((sha256, 0, -1, False) for sha256 in released)
+        case LogsExpired(stdout=stdout, stderr=stderr):
+            yield from ((one.sha256, one.size_bytes, 0, True) for one in (stdout, stderr) if one is not None)
+
+
+PROJECTION: Final = Projection(
+    name="objects",
+    version=1,
+    on=(
+        ExecutionSubmitted, InputsVerified, OutputsStored, ObjectsExpired, LogsExpired, InputsCached,
+        CachedInputsExpired,
+    ),
+    ddl=files("projections") / "objects.sql",
+    on_batch=project,
+)  # fmt: skip
+
+
+async def held(connection: Queryable, hashes: Sequence[str]) -> set[str]:
+    """Those of the objects that somebody holds, or that are kept for good."""
+    rows = await connection.fetch(
+        "select sha256 from objects where sha256 = any($1) and (holders > 0 or is_kept)", list(hashes)
+    )
+    return {row["sha256"] for row in rows}
+
+
+async def held_bytes(connection: Queryable) -> int:
+    """What all held objects take together, each counted once."""
+    total: int = await connection.fetchval(
+        "select coalesce(sum(size_bytes), 0)::bigint from objects where holders > 0 or is_kept"
+    )
+    return total
