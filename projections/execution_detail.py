@@ -180,20 +180,25 @@ def _final(
             return replace(final, status="cancelled", failure_reason="cancelled", error=event.reason)
 
 
-async def course(store: Store, execution_id: str) -> list[Detail]:
-    """The execution after each event that changed its status or attempt, oldest first; `[]` when there is none."""
-    recorded = await store.read_stream(f"execution-{execution_id}")
-    stages: list[Detail] = []
+def stages(execution_id: str, events: Sequence[ExecutionEvent], version: int) -> list[Detail]:
+    """The detail for each status and attempt that the events went through, oldest first; `[]` when there are none."""
+    seen: list[Detail] = []
     detail: Detail | None = None
-    for one in recorded:
-        detail = _step(execution_id, recorded[-1].version, detail, one.event)
+    for event in events:
+        detail = _step(execution_id, version, detail, event)
         if detail is None:
             continue
-        if stages and (stages[-1].status, len(stages[-1].attempts)) == (detail.status, len(detail.attempts)):
-            stages[-1] = detail
+        if seen and (seen[-1].status, len(seen[-1].attempts)) == (detail.status, len(detail.attempts)):
+            seen[-1] = detail
         else:
-            stages.append(detail)
-    return stages
+            seen.append(detail)
+    return seen
+
+
+async def course(store: Store, execution_id: str) -> list[Detail]:
+    """The stages of an execution until now; `[]` when there is none."""
+    recorded = await store.read_stream(f"execution-{execution_id}")
+    return stages(execution_id, [one.event for one in recorded], recorded[-1].version if recorded else 0)
 
 
 async def get(store: Store, execution_id: str, to_position: int | None = None) -> Detail | None:

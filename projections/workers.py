@@ -156,11 +156,12 @@ async def shall_drain(connection: Queryable, worker_id: str) -> bool:
 
 async def live_runtimes(connection: Queryable) -> set[str] | None:
     """What the workers that take work can run; None when there is no such worker."""
-    rows = await connection.fetch("select distinct unnest(runtimes) as runtime from workers where status = 'active'")
-    if rows:
-        return {row["runtime"] for row in rows}
-    some = await connection.fetchval("select true from workers where status = 'active' limit 1")
-    return set() if some else None
+    # One statement: between two a worker may register, and then there would be a worker without any runtime.
+    rows = await connection.fetch(
+        "select distinct runtime from workers w left join lateral unnest(w.runtimes) as runtime on true"
+        " where w.status = 'active'"
+    )
+    return {row["runtime"] for row in rows if row["runtime"] is not None} if rows else None
 
 
 async def live_count(connection: Queryable) -> int:

@@ -6,7 +6,9 @@ and on copies with a violation planted."""
 import ast
 import hashlib
 import re
+import sys
 import tokenize
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -82,6 +84,17 @@ def environment_outside_settings(tree: Path) -> list[str]:
             ):
                 found.append(f"{name(tree, path)}:{getattr(node, 'lineno', 0)} reads the environment")
     return found
+
+
+def settings_nobody_reads(tree: Path) -> list[str]:
+    """Every setting has an effect: some module other than `settings.py` reads it."""
+    settings = tree / "src/rgrid/settings.py"
+    others = (node for path in product(tree) if path != settings for node in nodes(path))
+    read = {node.attr for node in others if isinstance(node, ast.Attribute)}
+    classes = (node for node in nodes(settings) if isinstance(node, ast.ClassDef) and node.name == "Settings")
+    fields = (node.target for each in classes for node in each.body if isinstance(node, ast.AnnAssign))
+    names = (field.id for field in fields if isinstance(field, ast.Name) and field.id != "origins")
+    return [f"nobody reads the setting {setting}" for setting in names if setting not in read]
 
 
 def own_clock(tree: Path) -> list[str]:
@@ -240,6 +253,29 @@ def edited_migrations(tree: Path) -> list[str]:
     return found
 
 
+def undeclared_imports(tree: Path) -> list[str]:
+    """What is imported is declared, and not just there because something else needs it."""
+    project = tomllib.loads((tree / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"].values()
+    shipped = _distributions(project["project"]["dependencies"], *extras)
+    tested = shipped | _distributions(project["dependency-groups"]["dev"])
+    found = []
+    for folder, known in (("src", shipped), ("projections", shipped), ("tests", tested)):
+        files = sorted((tree / folder).rglob("*.py"))
+        # Modules of ours, also those that find each other by lying side by side.
+        ours = {"rgrid", "projections", "tests", *(path.stem for path in files), *(path.parent.name for path in files)}
+        for path in files:
+            tops = {module.partition(".")[0] for node in nodes(path) for module, _ in imported(node)} - {""}
+            strangers = tops - ours - known - sys.stdlib_module_names
+            found += [f"{name(tree, path)} imports {stranger}, which is not declared" for stranger in sorted(strangers)]
+    return found
+
+
+def _distributions(*requirements: list[str]) -> set[str]:
+    """Names as they are imported; that of every library used here is its distribution's with underscores."""
+    return {re.split(r"[^\w-]", line)[0].replace("-", "_") for lines in requirements for line in lines}
+
+
 def comments_that_cite_tickets(tree: Path) -> list[str]:
     """A comment gives the reason itself; a ticket's number means nothing to who reads it later."""
     found = []
@@ -263,6 +299,7 @@ def mocks(tree: Path) -> list[str]:
 
 RULES: Final[tuple[Callable[[Path], list[str]], ...]] = (
     environment_outside_settings,
+    settings_nobody_reads,
     own_clock,
     caught_exceptions,
     long_files,
@@ -274,6 +311,7 @@ RULES: Final[tuple[Callable[[Path], list[str]], ...]] = (
     topics_without_golden,
     migrations_out_of_order,
     edited_migrations,
+    undeclared_imports,
     comments_that_cite_tickets,
     mocks,
 )

@@ -38,6 +38,7 @@ FORBIDDEN_IMPORTS = [
 # For each rule of house.py a file and the text that, put in it, must break that rule.
 BROKEN_RULES: dict[Callable[[Path], list[str]], tuple[str, str]] = {
     house.environment_outside_settings: ("src/rgrid/cli/planted.py", "from os import environ\n"),
+    house.settings_nobody_reads: ("src/rgrid/settings.py", "class Settings:\n    planted_s: int\n"),
     house.own_clock: ("src/rgrid/pool/planted.py", "import datetime\ndatetime.datetime.now()\n"),
     house.caught_exceptions: ("src/rgrid/pool/planted.py", "try:\n    pass\nexcept Exception:\n    pass\n"),
     house.long_files: ("tests/planted.py", "\n" * 401),
@@ -49,6 +50,7 @@ BROKEN_RULES: dict[Callable[[Path], list[str]], tuple[str, str]] = {
     house.topics_without_golden: ("tests/eventstore/golden/planted.happened.v1.json", "{}\n"),
     house.migrations_out_of_order: ("src/rgrid/postgres/migrations/9999_planted.sql", "select 1;\n"),
     house.edited_migrations: (house.RELEASED, f"{'0' * 64}  0001_event_store.sql\n"),
+    house.undeclared_imports: ("src/rgrid/pool/planted.py", "import httpx\n"),
     house.comments_that_cite_tickets: ("src/rgrid/planted.py", "# Works around issue 12.\n"),
     house.mocks: ("tests/planted.py", "from unittest.mock import Mock\n"),
 }

@@ -64,7 +64,6 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("RGRID_SLOTS", "1.5", "must be a whole number"),
         ("RGRID_METRICS_OPEN", "perhaps", "must be true or false, not 'perhaps'"),
         ("RGRID_LOG_LEVEL", "loud", "must be one of debug, info, warning, error, not 'loud'"),
-        ("RGRID_LOGS_KEEP_DAYS", "6", "must be a whole number from 7"),
         ("RGRID_RENEW_EVERY_S", "31", "at most half of RGRID_LEASE_TTL_S"),
     ],
 )

@@ -25,6 +25,7 @@ from rgrid.pool.engines.local import LocalEngine
 from rgrid.pool.in_process import InProcessWork
 from rgrid.pool.manned import MannedPool
 from rgrid.postgres.embedded import EmbeddedPostgres, dsn_of_running
+from rgrid.postgres.pool import GONE, connect
 from rgrid.runners.host import this_host
 from rgrid.settings import Settings, load
 from rgrid.ticker import CLEAN_EVERY_S, Ticker
@@ -34,6 +35,7 @@ from rgrid.web.health import Health
 from rgrid.web.idempotency import Idempotency
 from rgrid.web.live import Sockets
 from rgrid.web.metrics import Metrics
+from rgrid.web.outage import Outage
 from rgrid.web.rate_limit import RateLimiter
 from rgrid.web.server import build
 from rgrid.web.site import Site
@@ -42,9 +44,9 @@ log = logging.getLogger(__name__)
 
 VERSION: Final = version("rgrid")
 OnReady = Callable[[str], None]
-DRAIN_S: Final = 20.0
-"""How long scripts that run at a stop may go on before their boxes are killed and the grid gives them to others."""
 BACKLOG: Final = 2048
+KEEP_ALIVE_S: Final = 75
+LAST_WRITE_MAX_S: Final = 5.0
 GC_THRESHOLD: Final = (50_000, 20, 100)
 FRAME_MAX_BYTES: Final = 64 * 1024
 
@@ -108,11 +110,16 @@ async def _serve(settings: Settings, dsn: str, embedded: EmbeddedPostgres | None
     host, port = listener.getsockname()[:2]
     engine_opening = asyncio.create_task(LocalEngine.open(settings.data_dir / "jobs", minimum=settings.min_sandbox))
     async with contextlib.AsyncExitStack() as stack:
+        ends = {asyncio.create_task(stop.wait(), name="stop")}
         if embedded is not None:
-            stack.push_async_callback(_cancelled, asyncio.create_task(embedded.watch(), name="postgres"))
+            ends.add(asyncio.create_task(embedded.watch(), name="postgres"))
+        for end in ends:
+            stack.push_async_callback(_cancelled, end)
         parts = await stack.enter_async_context(assembled(settings, dsn))
         engine = await engine_opening
         parts.grid.runtimes.found_here(engine.runtimes())
+        if engine.why_not:
+            log.warning("scripts run at the sandbox level %s: %s", engine.level, "; ".join(engine.why_not))
         service = _Service(parts, engine)
         await ensure_admin_key(parts.grid.handler, settings.bootstrap_key)
         server = service.server()
@@ -121,12 +128,16 @@ async def _serve(settings: Settings, dsn: str, embedded: EmbeddedPostgres | None
         await server.listening.wait()
         service.ready = True
         on_ready(f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}")  # noqa: S104 -- a comparison
-        await asyncio.wait({serving, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving, *ends}, return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")
         await service.stop()
         server.should_exit = True
         await serving
-    return 0
+        # Without its database a service is worth nothing; whoever supervises it may have better luck.
+        broken = [error for end in ends if end.done() and (error := end.exception()) is not None]
+        for error in broken:
+            log.error("%s", error)
+    return 1 if broken else 0
 
 
 async def _work(settings: Settings, dsn: str) -> int:
@@ -135,7 +146,7 @@ async def _work(settings: Settings, dsn: str) -> int:
     async with assembled(settings, dsn, projecting=False) as parts:
         pool = MannedPool(settings, dsn, _in_process(parts, Metrics()), engine)
         await asyncio.wait({pool.task, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
-        await pool.stop(DRAIN_S)
+        await pool.stop(settings.drain_s)
     return 0
 
 
@@ -152,6 +163,8 @@ class _Service:
         grid = parts.grid
         self._uses = KeyUses(grid.pool, now)
         self._authenticator = Authenticator(grid.pool, self._uses, grid.lease_tokens, now)
+        self._outage = Outage(lambda: connect(parts.dsn, name="rgrid watch"))
+        self._watching: asyncio.Task[None] | None = None
         self._idempotency = Idempotency(grid.pool, now, grid.settings.idempotency_ttl_s)
         self._ticker = Ticker(
             pool=grid.pool,
@@ -181,6 +194,7 @@ class _Service:
             metrics=self._metrics,
             health=Health(VERSION, now, checks, lambda: condition.facts(grid, self._parts.daemon), lambda: self.ready),
             idempotency=self._idempotency,
+            outage=self._outage,
             reached=reached,
             body_max_bytes=settings.body_max_bytes,
             cors_origins=frozenset(settings.cors_origins),
@@ -203,6 +217,7 @@ class _Service:
                 server_header=False,
                 proxy_headers=False,
                 backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=settings.shutdown_grace_s,
             )
         )
@@ -210,6 +225,7 @@ class _Service:
     async def start(self) -> None:
         """Time first, so that what an earlier process left behind is noticed; then the workers."""
         grid = self._parts.grid
+        self._watching = asyncio.create_task(self._outage.watch(), name="database watch")
         await self._ticker.reap()
         self._ticker.start()
         if grid.settings.slots:
@@ -220,12 +236,15 @@ class _Service:
     async def stop(self) -> None:
         self.ready = False
         if self._pool is not None:
-            await self._pool.stop(DRAIN_S)
+            await self._pool.stop(self._parts.grid.settings.drain_s)
         else:
             await self._engine.close()
         self._ticker.stop()
         await self._sockets.close_all()
-        await self._uses.write()
+        with contextlib.suppress(TimeoutError, *GONE):
+            await asyncio.wait_for(self._uses.write(), LAST_WRITE_MAX_S)
+        if self._watching is not None:
+            await _cancelled(self._watching)
 
 
 def _in_process(parts: Parts, metrics: Metrics) -> InProcessWork:
@@ -283,5 +302,7 @@ def _log_to_stderr(settings: Settings) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    for chatty in ("uvicorn", "apscheduler", "websockets"):
+    for chatty in ("uvicorn", "websockets"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It warns of each chore that still runs when it is due again, which every chore does while the database is away.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)

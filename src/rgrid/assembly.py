@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import asyncpg
@@ -31,7 +32,7 @@ from rgrid.kernel.errors import Unavailable
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.postgres.migrate import migrate
 from rgrid.postgres.pool import connect, open_pool
-from rgrid.settings import Settings
+from rgrid.settings import BadSetting, Settings
 from rgrid.subscriptions.daemon import Daemon
 from rgrid.subscriptions.inline import apply_inline
 from rgrid.subscriptions.process import Process
@@ -71,12 +72,13 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
         stack.push_async_callback(daemon.stop)
         if projecting:
             # Writing begins when the inline read models are there to be written with.
+            await daemon.reached(0, [one.name for one in ALL if one.inline], FIRST_BUILD_MAX_S)
             await daemon.reached(await store.head(), timeout_s=FIRST_BUILD_MAX_S)
         await writer.start()
         stack.push_async_callback(writer.stop)
         data_keys = DataKeys(pool, keys)
         await data_keys.check()
-        objects = LocalObjects(settings.data_dir / "objects")
+        objects = LocalObjects(storage(settings) / "objects")
         stack.callback(objects.close)
 
         async def caught_up() -> None:
@@ -89,7 +91,7 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
             store=store,
             handler=handler,
             objects=objects,
-            uploads=Uploads(settings.data_dir / "uploads"),
+            uploads=Uploads(storage(settings) / "uploads"),
             data_keys=data_keys,
             secrets=Secrets(settings),
             signer=Signer(keys.derived("signing")),
@@ -111,6 +113,18 @@ def _processes(
         return await batches.unfinished(pool, batch_id, position)
 
     return [batch_process(handler, unfinished, lines_stored)]
+
+
+def storage(settings: Settings) -> Path:
+    """The folder in which objects and uploads lie; all processes of an installation need the same one. Raises
+    BadSetting for an address of anything but a folder."""
+    if settings.objects_url is None:
+        return settings.data_dir
+    path = settings.objects_url.removeprefix("file://")
+    if not path.startswith("/"):
+        problem = "must be a folder, written from the root on"
+        raise BadSetting(f"RGRID_OBJECTS_URL {problem}.", fields=[("RGRID_OBJECTS_URL", problem)])
+    return Path(path)
 
 
 async def _apply_inline(connection: asyncpg.Connection, recorded: Sequence[AnyRecorded]) -> None:

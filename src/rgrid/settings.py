@@ -58,7 +58,6 @@ def _says(text: str) -> Any:
 Seconds = Annotated[int, Meta(ge=1, le=366 * 86_400)]
 Bytes = Annotated[int, Meta(ge=1, le=1 << 50)]
 Days = Annotated[int, Meta(ge=1, le=36_500)]
-LogDays = Annotated[int, Meta(ge=7, le=36_500)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -76,7 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     database_url: Annotated[str | None, _says("a Postgres (14 or newer) instead of the embedded one")] = None
     postgres_bin: Annotated[Path | None, _says("folder of the Postgres programs that the embedded server uses")] = None
-    objects_url: Annotated[str | None, _says("folder of the object store, or s3://bucket/prefix")] = None
+    objects_url: Annotated[str | None, _says("folder of objects and uploads, shared by all processes")] = None
     public_url: Annotated[str | None, _says("address under which clients reach this service")] = None
     log_level: Annotated[LogLevel, _says("how much the service says")] = "info"
 
@@ -106,7 +105,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     min_sandbox: Annotated[str | None, _says("run no script below this sandbox level")] = None
     lease_ttl_s: Annotated[Seconds, _says("an attempt is lost after this long without a renewal")] = 60
     renew_every_s: Annotated[Seconds, _says("how often a worker renews its leases")] = 10
-    install_timeout_s: Annotated[Seconds, _says("how long the dependencies of a script may install")] = 600
+    drain_s: Annotated[Seconds, _says("how long running scripts may go on at a stop; then others run them anew")] = 20
     attempt_log_max_bytes: Annotated[Bytes, _says("log bytes kept of one attempt")] = 10 * _MIB
     attempt_log_max_lines: Annotated[int, Meta(ge=1, le=1 << 40), _says("log lines kept of one attempt")] = 200_000
     outputs_max_files: Annotated[int, Meta(ge=1, le=1_000_000), _says("output files of one attempt")] = 1000
@@ -118,7 +117,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # How long things are kept after their execution has ended.
     artifacts_keep_days: Annotated[Days, _says("days that inputs and artifacts are kept")] = 30
-    logs_keep_days: Annotated[LogDays, _says("days that log lines are kept, 7 at least")] = 30
 
     # What the command line uses to find the service.
     api_url: Annotated[str | None, _says("the service that the command line talks to")] = None

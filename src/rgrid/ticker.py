@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 import asyncpg
@@ -11,7 +12,7 @@ from projections import executions, workers
 from rgrid.eventstore.handle import Handler
 from rgrid.executions.following import LinesStored
 from rgrid.executions.process import expire_inputs, lose_expired
-from rgrid.kernel.clock import now
+from rgrid.kernel.clock import monotonic_ms, now
 from rgrid.postgres.pool import GONE
 from rgrid.runners import heartbeats
 from rgrid.runners.host import Host
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 REAP_EVERY_S: Final = 1
 INPUTS_EVERY_S: Final = 5
 CLEAN_EVERY_S: Final = 60
+AWAY: Final = timedelta(seconds=5)
+HEARD_WITHIN_S: Final = 2
 
 Chore = Callable[[], Awaitable[object]]
 
@@ -46,6 +49,8 @@ class Ticker:
         self._settings = settings
         self._lines_stored = lines_stored
         self._host = host
+        self._last_reap: datetime | None = None
+        self._patient_until_ms = 0
         self._scheduler = AsyncIOScheduler(timezone="UTC")
         chores: list[tuple[Chore, int]] = [
             (self.reap, REAP_EVERY_S),
@@ -67,10 +72,19 @@ class Ticker:
 
     async def reap(self) -> None:
         """Notice lost workers, and end what they and any expired lease leave behind."""
+        patient = self._patient()
         watched = await workers.watched(self._pool)
-        lost = await settle(self._handler, watched, self._settings.lease_ttl_s, self._host)
+        lost = await settle(self._handler, watched, self._settings.lease_ttl_s, self._host, silence_counts=not patient)
         dead = {*lost, *await workers.ended_with_leases(self._pool)}
-        await lose_expired(self._pool, self._handler, self._lines_stored, sorted(dead))
+        await lose_expired(self._pool, self._handler, self._lines_stored, sorted(dead), only_dead=patient)
+        self._last_reap = now()
+
+    def _patient(self) -> bool:
+        """Whoever was away himself (a start, a suspended machine, a database outage) first gives the workers time to
+        be heard: what looks like their silence may be his own. Processes that are known to be dead can't hide so."""
+        if self._last_reap is None or now() - self._last_reap > AWAY:
+            self._patient_until_ms = monotonic_ms() + round((self._settings.renew_every_s + HEARD_WITHIN_S) * 1000)
+        return monotonic_ms() < self._patient_until_ms
 
     async def _expire_inputs(self) -> None:
         await expire_inputs(self._handler, await executions.overdue_inputs(self._pool, now()))

@@ -139,7 +139,7 @@ def test_a_damaged_object_is_never_handed_out_as_a_copy(store: LocalObjects, tmp
     async def scenario() -> None:
         key = await store.put_bytes(b"right")
         store.path_of(key).write_bytes(b"wrong")
-        with pytest.raises(Unavailable, match="damaged"):
+        with pytest.raises(NotFound, match="damaged"):
             await store.copy_to(key, tmp_path / "copy")
         assert not (tmp_path / "copy").exists()
 

@@ -17,8 +17,8 @@ def live() -> Iterator[Live]:
 
 @pytest.fixture(scope="session")
 def idle() -> Iterator[Live]:
-    """A service without workers: what is submitted stays queued. Inputs must come within a second."""
-    yield from _served(slots=0, inputs_deadline_s=1)
+    """A service without workers: what is submitted stays queued. Nothing waits for longer than a second."""
+    yield from _served(slots=0, inputs_deadline_s=1, position_wait_s=1)
 
 
 def _served(**settings: object) -> Iterator[Live]:

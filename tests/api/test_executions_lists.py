@@ -160,6 +160,7 @@ def test_since_is_inclusive_and_until_exclusive(idle: Live, rows: list[str]) -> 
         "since=yesterday",
         "since=2026-13-01",
         "since=2026-02-30T00:00:00Z",
+        "since=0001-01-01T00:00:00%2B14:00",
         "until=1e5",
         "name=%00",
         "name=%ff",

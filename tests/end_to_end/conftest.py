@@ -22,7 +22,7 @@ def stopping() -> Iterator[list[Program]]:
     """Programs put in here are stopped after the test, the last one first."""
     programs: list[Program] = []
     yield programs
-    _stop(programs)
+    stop_all(programs)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def start_service(folder: Path, stopping: list[Program]) -> Starter:
     return start
 
 
-def _stop(programs: list[Program]) -> None:
+def stop_all(programs: list[Program]) -> None:
     for program in reversed(programs):
         program.stop()
 

@@ -5,8 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import asyncpg
-from end_to_end.grid import Service, until
+from end_to_end.grid import Service, query, until
 
 from projections.all import ALL
 from rgrid import catalogue
@@ -85,19 +84,6 @@ async def _gather(dsn: str) -> Evidence:
         return found
     finally:
         await pool.close()
-
-
-def query(dsn: str, sql: str, *args: object) -> list[asyncpg.Record]:
-    """One statement on a connection of its own."""
-
-    async def ask() -> list[asyncpg.Record]:
-        connection = await asyncpg.connect(dsn, server_settings={"search_path": "rgrid, rm"}, timeout=10)
-        try:
-            return await connection.fetch(sql, *args, timeout=10)
-        finally:
-            await connection.close()
-
-    return asyncio.run(ask())
 
 
 def wait_for_ends(service: Service, max_s: float) -> None:

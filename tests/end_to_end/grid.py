@@ -1,5 +1,6 @@
 """A real service for faults: `rgrid up` as a process that can be killed, frozen and started again on the same data."""
 
+import asyncio
 import contextlib
 import os
 import random
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import asyncpg
 import psutil
 
 from rgrid.client.answers import Execution
@@ -39,7 +41,7 @@ class Program:
         self.name = name
         self.log = folder / f"{name}.log"
         self._words = words
-        self._environment = {
+        self.environment = {
             "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(folder),
             "PYTHONPATH": f"{SOURCES}:{SOURCES / 'src'}",
@@ -58,7 +60,7 @@ class Program:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "rgrid", *self._words],
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -74,13 +76,13 @@ class Program:
         """SIGKILL, as the kernel's memory killer does it; gives what the process had started."""
         family = Family(self.pid)
         self.signal(signal.SIGKILL)
-        self._reap()
+        self.reaped()
         return family
 
     def terminate(self) -> int:
         """SIGTERM, and the exit code."""
         self.signal(signal.SIGTERM)
-        return self._reap()
+        return self.reaped()
 
     def stop(self) -> None:
         """The end, however it is reached."""
@@ -94,12 +96,19 @@ class Program:
     def is_alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    def processor_s(self) -> float:
+        """What it and those it has started have used of the processors."""
+        everyone = [psutil.Process(self.pid), *_children(self.pid)]
+        times = [process.cpu_times() for process in everyone if process.is_running()]
+        return sum(time.user + time.system for time in times)
+
     def tail(self, lines: int = TAIL_LINES) -> str:
         if not self.log.exists():
             return "(no log)"
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
-    def _reap(self) -> int:
+    def reaped(self) -> int:
+        """The exit code, once it has ended."""
         assert self.process is not None
         try:
             code = self.process.wait(STOP_MAX_S)
@@ -166,7 +175,7 @@ class Service(Program):
 
     @property
     def dsn(self) -> str:
-        dsn = dsn_of_running(self.data)
+        dsn = self.environment.get("RGRID_DATABASE_URL") or dsn_of_running(self.data)
         assert dsn is not None, f"no database runs on {self.data}"
         return dsn
 
@@ -183,17 +192,15 @@ class Worker(Program):
         super().__init__(name, service.log.parent, *words, **settings)
         self._service = service
 
-    def start(self) -> str:
-        """Returns when the service knows it; the worker's id."""
-        client = self._service.client()
-        before = {worker.id for worker in client.workers()}
-        self.spawn()
+    def registered(self) -> str:
+        """Its id, as soon as the service knows it."""
 
-        def registered() -> str | None:
+        def known() -> str | None:
             assert self.is_alive(), f"{self.name} ended while it started"
-            return next((worker.id for worker in client.workers("active") if worker.id not in before), None)
+            rows = query(self._service.dsn, "select worker_id from workers where pid = $1", self.pid)
+            return rows[0]["worker_id"] if rows else None
 
-        return until(f"{self.name} is registered", registered, READY_MAX_S)
+        return until(f"{self.name} is registered", known, READY_MAX_S)
 
 
 class Family:
@@ -262,6 +269,19 @@ def left_in_scratch(data: Path) -> list[str]:
 
 def mounts_below(folder: Path) -> list[str]:
     return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {folder}/" in line]
+
+
+def query(dsn: str, sql: str, *args: object) -> list[asyncpg.Record]:
+    """One statement on a connection of its own."""
+
+    async def ask() -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(dsn, server_settings={"search_path": "rgrid, rm"}, timeout=10)
+        try:
+            return await connection.fetch(sql, *args, timeout=10)
+        finally:
+            await connection.close()
+
+    return asyncio.run(ask())
 
 
 def until(

@@ -60,7 +60,7 @@ class Load:
         """What was not answered is sent again under its key, as a careful client does."""
         client = self.service.client(patient=True)
         for name in sorted(self.open):
-            self._post(client, name)
+            self._post(client, name, retry=True)
         assert not self.open, f"never answered: {self.open}"
 
     def wake_sleepers(self) -> None:
@@ -110,7 +110,7 @@ class Load:
                 with self._lock:
                     self.cancelled.add(execution_id)
 
-    def _post(self, client: Client, name: str) -> str | None:
+    def _post(self, client: Client, name: str, *, retry: bool = False) -> str | None:
         with self._lock:
             self.open.add(name)
         body = {
@@ -121,7 +121,7 @@ class Load:
         }
         headers = {"Idempotency-Key": f"key-{name}"}
         try:
-            reply = client.transport.call("POST", "/api/v1/executions", body=body, headers=headers, retry=False)
+            reply = client.transport.call("POST", "/api/v1/executions", body=body, headers=headers, retry=retry)
         except GridError as error:
             with self._lock:
                 self.statuses.add(getattr(error, "status", 0))

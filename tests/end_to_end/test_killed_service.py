@@ -11,7 +11,7 @@ from end_to_end.load import Load
 
 from rgrid.executions.events import AttemptEnded
 
-ROUNDS = 4
+ROUNDS = 3
 SEED = 20_240_607
 
 

@@ -4,12 +4,12 @@ import signal
 from pathlib import Path
 
 from end_to_end.conftest import Starter
-from end_to_end.evidence import check_everything, gather, query
-from end_to_end.grid import Program, Worker, until
+from end_to_end.evidence import check_everything, gather
+from end_to_end.grid import Program, Worker, query, until
 
 from rgrid.executions.events import AttemptEnded, ExecutionClaimed, StaleResultRefused
 
-LEASES = {"lease_ttl_s": 3, "renew_every_s": 1}
+LEASES = {"lease_ttl_s": 2, "renew_every_s": 1}
 # It goes on printing while its worker stands still, so that there is something to refuse afterwards.
 SCRIPT = """
 import os, time
@@ -27,7 +27,9 @@ def test_a_worker_that_stood_still_past_its_lease_is_refused_and_the_result_of_t
     service = start_service(slots=0, **LEASES)
     workers = [Worker(service, name, slots=1, **LEASES) for name in ("one", "other")]
     stopping.extend(workers)
-    ids = {worker.start(): worker for worker in workers}
+    for worker in workers:
+        worker.spawn()
+    ids = {worker.registered(): worker for worker in workers}
     execution_id = service.submit(SCRIPT)
     service.printed(execution_id, "1 2")
     [claim] = gather(service.dsn).of(execution_id, ExecutionClaimed)

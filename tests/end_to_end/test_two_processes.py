@@ -28,6 +28,7 @@ def test_two_services_on_one_database_share_the_work_and_tell_the_same(
     items = list(second.client().follow(followed))
     assert [item.message for item in items if isinstance(item, LogLine)] == [f"line {n}" for n in range(40)]
     assert isinstance(items[-1], Ended)
+    _check_that_a_repetition_makes_nothing_new(first, second)
     for load in loads:
         load.end()
         assert not load.open, f"never answered: {load.open} {load.statuses}"
@@ -43,13 +44,7 @@ def test_two_services_on_one_database_share_the_work_and_tell_the_same(
         load.check(found, folder)
 
 
-def test_repeating_a_request_at_the_other_service_makes_nothing_new(
-    start_service: Starter, stopping: list[Program], folder: Path
-) -> None:
-    first = start_service("first", slots=1, **SHARED)
-    second = Service(folder, "second", data=first.data, slots=0, database_url=first.dsn, **SHARED)
-    stopping.append(second)
-    second.start()
+def _check_that_a_repetition_makes_nothing_new(first: Service, second: Service) -> None:
     headers = {"Idempotency-Key": "the-same"}
     body = {"script_content": "print(1)"}
     replies = [
@@ -58,5 +53,3 @@ def test_repeating_a_request_at_the_other_service_makes_nothing_new(
     ]
     assert replies[0].body == replies[1].body
     assert replies[1].headers["idempotency-replayed"] == "true"
-    found = check_everything(second, wait_max_s=20)
-    assert len(found.streams) == 1

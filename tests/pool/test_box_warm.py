@@ -48,6 +48,34 @@ threading.Thread(target=late).start()
 sys.stdout.write("no newline ")
 sys.exit("a message")
 """
+LEFT_OPEN = """
+import logging, os, sys, weakref
+held = open("/work/held", "w")
+held.write("held")
+class Cycle:
+    def __init__(self):
+        self.me = self
+        self.file = open("/work/cycle", "w")
+        self.file.write("cycle")
+    def __del__(self):
+        print("cycle deleted")
+Cycle()
+kept = Cycle()
+def closure(inner=open("/work/default", "w")):
+    return inner
+closure().write("default")
+class Lasting:
+    handle = open("/work/class", "w")
+Lasting.handle.write("class")
+logging.basicConfig(filename="/work/log")
+logging.warning("logged")
+sys.modules["mine"] = module = type(sys)("mine")
+module.file = open("/work/module", "w")
+module.file.write("module")
+weakref.finalize(kept, print, "finalized")
+del module
+undefined
+"""
 USES_PROCESSES = """
 import concurrent.futures, multiprocessing, subprocess, sys
 def square(number):
@@ -87,9 +115,24 @@ def test_a_copy_behaves_like_a_fresh_interpreter(cold_boxes: Boxes, warm_boxes: 
     assert warm.out or warm.err
 
 
+def test_what_a_script_left_open_is_written_out(cold_boxes: Boxes, warm_boxes: Boxes) -> None:
+    cold, warm = through_both(cold_boxes, warm_boxes, LEFT_OPEN)
+    assert sorted(warm.out.splitlines()) == sorted(cold.out.splitlines())
+    assert warm.err == cold.err
+    files = [{path.name: path.read_text() for path in ran.work.iterdir()} for ran in (cold, warm)]
+    assert files[0] == files[1]
+    assert len(files[1]) == 6
+
+
 @pytest.mark.parametrize(
     "script",
     [
+        b"import sys\ndef hook(*a): raise ValueError\nsys.excepthook = hook\n1/0",
+        b"raise KeyboardInterrupt",
+        b"import atexit\n@atexit.register\ndef f(): 1/0",
+        b"import sys\nsys.stdout = None",
+        b"import sys\nclass Broken:\n  def flush(self): raise OSError('gone')\nsys.stdout = Broken()",
+        b"import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
         b"def broken(:\n",
         b"# coding: latin-1\nprint(ascii('\xe9'))",
         b"\xef\xbb\xbfprint('after a mark')",

@@ -47,6 +47,12 @@ def test_a_worker_is_lost_when_it_is_silent_for_longer_than_a_lease() -> None:
     assert find_lost([Worker(silent_s=60)], 60, HERE, runs) == []  # type: ignore[list-item]
 
 
+def test_silence_that_may_be_the_watchers_own_does_not_count_but_a_dead_process_does() -> None:
+    silent = Worker(silent_s=100)
+    assert find_lost([silent], 60, HERE, runs, silence_counts=False) == []  # type: ignore[list-item]
+    assert len(find_lost([silent], 60, HERE, is_gone, silence_counts=False)) == 1  # type: ignore[list-item]
+
+
 def test_a_worker_of_this_machine_is_lost_as_soon_as_its_process_is_gone() -> None:
     (gone,) = find_lost([Worker()], 60, HERE, is_gone)  # type: ignore[list-item]
     assert gone.reason == "Its process ended without saying so."

@@ -172,7 +172,7 @@ def test_an_older_program_cannot_write_past_newer_inline_tables(database: str) -
         async with bank(database, [accounts(inline=True)]) as older:
             await older.deposit("ann", 1)
             async with bank(database, [accounts(2, WIDER, inline=True)]) as newer:
-                await newer.daemon.reached(1, timeout_s=WAIT_S)
+                await newer.daemon.reached(1, ["accounts"], WAIT_S)
                 with pytest.raises(Unavailable, match="newer program"):
                     await older.deposit("ann", 2, after=1)
                 await newer.deposit("ann", 4, after=1)
@@ -184,13 +184,13 @@ def test_an_older_program_cannot_write_past_newer_inline_tables(database: str) -
 def test_an_inline_projection_holds_an_event_as_soon_as_it_is_acknowledged(database: str) -> None:
     async def run() -> None:
         async with bank(database, [accounts(inline=True)]) as service:
-            await service.daemon.reached(0, timeout_s=WAIT_S)
+            await service.daemon.reached(0, ["accounts"], WAIT_S)
             for count in range(1, 51):
                 position = await service.deposit("ann", 1, after=count - 1)
                 assert await service.balances() == {"ann": count}
-            await service.daemon.reached(position, timeout_s=WAIT_S)
+            await service.daemon.reached(position, ["accounts"], WAIT_S)
             async with bank(database, [accounts(inline=True)]) as follower:
-                await follower.daemon.reached(position, timeout_s=WAIT_S)
+                await follower.daemon.reached(position, ["accounts"], WAIT_S)
 
     asyncio.run(run())
 
@@ -198,7 +198,7 @@ def test_an_inline_projection_holds_an_event_as_soon_as_it_is_acknowledged(datab
 def test_an_inline_projection_that_refuses_an_event_refuses_its_append_only(database: str) -> None:
     async def run() -> None:
         async with bank(database, [accounts(inline=True)]) as service:
-            await service.daemon.reached(0, timeout_s=WAIT_S)
+            await service.daemon.reached(0, ["accounts"], WAIT_S)
             good, bad = service.deposit("ann", 1), service.deposit("bob", -1)
             outcomes = await asyncio.gather(good, bad, return_exceptions=True)
             assert outcomes[0] == 1

@@ -107,6 +107,7 @@ def test_implied_errors_are_shown_as_problems() -> None:
         "422",
         "429",
         "500",
+        "503",
     }
     for item in DOC["paths"].values():
         for each in item.values():

@@ -21,7 +21,7 @@ import msgspec
 
 from rgrid.adapters.durable import fsync_folder, make_folder, storage_trouble
 from rgrid.kernel.clock import monotonic_ms, now
-from rgrid.kernel.errors import NotFound, TooLarge, Unavailable
+from rgrid.kernel.errors import NotFound, TooLarge
 
 CHUNK_BYTES: Final = 1024 * 1024
 THREADS_MAX: Final = 8
@@ -153,7 +153,8 @@ class LocalObjects:
                     copied.write(chunk)
             if digest.hexdigest() != sha256:
                 target.unlink()
-                raise Unavailable(f"Object {sha256} is damaged.", code="object_damaged")
+                # What was stored is lost as if it were gone: waiting brings nothing back.
+                raise NotFound(f"Object {sha256} is damaged.", code="object_damaged")
 
         await self.run(copy)
 

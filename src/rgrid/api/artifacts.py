@@ -91,13 +91,13 @@ class Artifacts:
             if body.artifact_id is not None
             else await self._by_key(body.s3_key or "")
         )
-        expires_at = now() + timedelta(seconds=body.expires_in)
+        expires_at = links.ends_at(body.expires_in)
         detail = await find(self._grid, row.execution_id)
         shown = self._shown(msgspec.structs.asdict(row), detail.completed_at)
         if shown.expired:
             raise Gone(f"Artifact {row.artifact_id} has expired.", code="artifact_expired")
         if shown.expires_at is not None:
-            expires_at = min(expires_at, shown.expires_at)
+            expires_at = min(expires_at, shown.expires_at.replace(microsecond=0))
         return Reply(
             200,
             DownloadUrlResponse(

@@ -1,6 +1,5 @@
 """Inputs over HTTP: which are still to come, the signed PUT that brings one, and the check that they are complete."""
 
-from datetime import timedelta
 from typing import Final
 
 from rgrid.adapters.objects import StoredObject
@@ -26,7 +25,7 @@ class Inputs:
 
     async def listed(self, call: Call[NoQuery, None]) -> Reply:
         detail = await find(self._grid, call.path["execution_id"])
-        expires_at = now() + timedelta(seconds=self._grid.settings.upload_ttl_s)
+        expires_at = links.ends_at(self._grid.settings.upload_ttl_s)
         files = await resource.inputs(self._grid, detail, expires_at, links.base(self._grid, call.headers))
         return Reply(200, slice_page(files, call.page))
 

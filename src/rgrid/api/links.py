@@ -1,7 +1,7 @@
 """Signed addresses of inputs and outputs: one method, one object, for a while."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
 import msgspec
@@ -9,6 +9,7 @@ import msgspec
 from rgrid.adapters.signing import Grant
 from rgrid.api.grid import Grid
 from rgrid.executions.events import DeclaredInput
+from rgrid.kernel.clock import now
 
 
 class SignedQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -22,6 +23,11 @@ class SignedQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     def text(self) -> str:
         return urlencode(msgspec.to_builtins(self))
+
+
+def ends_at(ttl_s: int) -> datetime:
+    """When an address that is signed now expires: addresses know whole seconds."""
+    return (now() + timedelta(seconds=ttl_s)).replace(microsecond=0)
 
 
 def base(grid: Grid, headers: Mapping[str, str]) -> str:

@@ -58,6 +58,9 @@ class OneLine(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
     timestamp: datetime | None = None
 
+    def __post_init__(self) -> None:
+        check_moment(self.timestamp)
+
 
 class LogAppendResponse(msgspec.Struct, kw_only=True):
     """How many lines were new; `log_id` for the single form."""

@@ -20,7 +20,7 @@ _NO_TEXTS: Final[_Texts] = ((None, False), (None, False))
 
 def fresh(grid: Grid, detail: Detail, script_content: str, base: str) -> ExecutionResponse:
     """The resource as it is right after its submission: nothing to look up."""
-    expires_at = now() + timedelta(seconds=grid.settings.upload_ttl_s)
+    expires_at = links.ends_at(grid.settings.upload_ttl_s)
     inputs = _as_logged(grid, detail, expires_at, base)
     uploads = _uploads(inputs)
     around = Surroundings(
@@ -48,7 +48,7 @@ async def past(grid: Grid, detail: Detail) -> ExecutionResponse:
 
 async def full(grid: Grid, detail: Detail, base: str) -> ExecutionResponse:
     """The resource as it is now."""
-    expires_at = now() + timedelta(seconds=grid.settings.upload_ttl_s)
+    expires_at = links.ends_at(grid.settings.upload_ttl_s)
     files = await inputs(grid, detail, expires_at, base)
     outputs, downloads_expire_at = _downloads(grid, detail, base)
     (stdout, cut_out), (stderr, cut_err) = await _texts(grid, detail)
@@ -120,7 +120,7 @@ def _downloads(grid: Grid, detail: Detail, base: str) -> tuple[dict[str, str] | 
     until = kept_until(grid, detail)
     if until is None or until <= now() or not detail.artifacts:
         return None, None
-    expires_at = min(until, now() + timedelta(seconds=grid.settings.download_ttl_s))
+    expires_at = min(until.replace(microsecond=0), links.ends_at(grid.settings.download_ttl_s))
     urls = {
         one.filename: links.download(grid, one.artifact_id, one.filename, expires_at, base) for one in detail.artifacts
     }

@@ -5,7 +5,8 @@ One appended batch is one transaction and one fsync, shared by all commands in i
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -18,6 +19,7 @@ from rgrid.eventstore.signal import Signal
 from rgrid.eventstore.store import STREAM
 from rgrid.kernel.errors import Conflict, RgridError, Unavailable
 from rgrid.kernel.messages import AnyRecorded, Recorded
+from rgrid.postgres.pool import GONE
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +27,9 @@ QUEUE_MAX: Final = 20_000
 BATCH_EVENTS_MAX: Final = 5_000
 RECONNECTS_MAX: Final = 40
 RECONNECT_WAIT_S: Final = 0.25
+COMMIT_MAX_S: Final = 30.0
+"""A commit that takes longer has met a dead connection: a new one finds out what became of it."""
 
-_LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError,
-         asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.InternalClientError, OSError)  # fmt: skip
 _LOCK = "select pg_advisory_xact_lock(824177293)"
 _APPEND = "select head, stamped_at, losers from rgrid.append_events($1, $2, $3, $4, $5, $6)"
 
@@ -127,14 +129,16 @@ class GroupWriter:
             try:
                 if self._connection is None:
                     self._connection = await self._connect()
-                    batch = await self._settle_ambiguous(batch)
-                await self._commit(batch)
+                    with _bounded(self._connection):
+                        batch = await self._settle_ambiguous(batch)
+                with _bounded(self._connection):
+                    await self._commit(batch)
                 return
             except RgridError as refused:
                 # Only a decision refuses, and a decision goes alone.
                 _fail(batch[0], refused)
                 return
-            except _LOST as lost:
+            except GONE as lost:
                 # The commit may have happened: `_settle_ambiguous` finds out on the next connection.
                 log.warning("the writer lost its connection: %s", lost)
                 self._drop_connection()
@@ -237,6 +241,16 @@ class GroupWriter:
             if not waiting.done.done():
                 waiting.done.set_result(appended)
         await self._committed.advance(max(appended.position for _, appended in done), recorded)
+
+
+@contextmanager
+def _bounded(connection: asyncpg.Connection) -> Iterator[None]:
+    """Ends the connection after COMMIT_MAX_S. A timeout won't do: leaving a transaction asks the server again."""
+    end = asyncio.get_running_loop().call_later(COMMIT_MAX_S, connection.terminate)
+    try:
+        yield
+    finally:
+        end.cancel()
 
 
 def _columns(batch: Sequence[_Waiting]) -> tuple[list[Any], ...]:

@@ -64,13 +64,16 @@ RENEW: Final = """
 """Parameters: worker, execution ids, fencing tokens, seconds. Rows that don't come back are lost leases."""
 
 
-async def expired(connection: asyncpg.Connection | asyncpg.Pool, dead_workers: Sequence[str]) -> list[HeldLease]:
-    """Leases that ran out, and those of workers known to be dead."""
+async def expired(
+    connection: asyncpg.Connection | asyncpg.Pool, dead_workers: Sequence[str], *, only_dead: bool = False
+) -> list[HeldLease]:
+    """Leases that ran out (unless `only_dead`), and those of workers known to be dead."""
     rows = await connection.fetch(
         "select execution_id, attempt, fencing_token, worker_id, renewed_at, cancel_requested from rgrid.leases"
-        " where expires_at < clock_timestamp() or worker_id = any($1) order by expires_at limit $2",
+        " where (expires_at < clock_timestamp() and not $3) or worker_id = any($1) order by expires_at limit $2",
         list(dead_workers),
         REAPED_MAX,
+        only_dead,
     )
     return [HeldLease(**dict(row)) for row in rows]
 

@@ -15,11 +15,16 @@ from rgrid.kernel.messages import Cause
 
 
 async def lose_expired(
-    pool: asyncpg.Pool, handler: Handler, lines_stored: LinesStored, dead_workers: Sequence[str]
+    pool: asyncpg.Pool,
+    handler: Handler,
+    lines_stored: LinesStored,
+    dead_workers: Sequence[str],
+    *,
+    only_dead: bool = False,
 ) -> int:
-    """End the attempts whose lease ran out, and those of dead workers; how many. The only recovery rule there is: it
-    needs the lease, not the worker's record."""
-    over = await leases.expired(pool, dead_workers)
+    """End the attempts whose lease ran out (unless `only_dead`), and those of dead workers; how many. The only recovery
+    rule there is: it needs the lease, not the worker's record."""
+    over = await leases.expired(pool, dead_workers, only_dead=only_dead)
     for lease in over:
         drop = leases.drop(lease.execution_id, lease.fencing_token)
 

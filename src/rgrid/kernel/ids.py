@@ -10,6 +10,7 @@ from typing import Final
 
 ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _ULID: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_PAIRS: Final = [first + second for first in ALPHABET for second in ALPHABET]  # two characters at a time
 _RANDOM_BITS: Final = 80
 _lock = threading.Lock()
 _last = 0
@@ -26,7 +27,7 @@ def new_ulid() -> str:
 
 def encode_ulid(value: int) -> str:
     """The 26 characters of a 128-bit number."""
-    return "".join(ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def new_id(prefix: str) -> str:

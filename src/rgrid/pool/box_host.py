@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     import signal as _signal
     from typing import Any
 
-    from rgrid.pool import box_process, warm_child
+    from rgrid.pool import box_process, warm_child, warm_end
     from rgrid.pool.box_limits import drop_user, set_limits
 else:
     import _signal
 
     import box_process
     import warm_child
+    import warm_end
     from box_limits import drop_user, set_limits
 
 MESSAGE_BYTES_MAX = 32 << 20
@@ -333,24 +334,14 @@ def run_script(payload: "dict[str, Any]") -> "tuple[Any, dict[str, Any]]":
     return compile(source, payload["script"], "exec", dont_inherit=True), namespace
 
 
-def fail(error: BaseException) -> None:
-    """Show an error as a fresh interpreter would, without the frames of this file, and end like one."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next
-    sys.excepthook(type(error), error.with_traceback(trace), trace)
-    if isinstance(error, KeyboardInterrupt):
-        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-        os.kill(os.getpid(), _signal.SIGINT)
-
-
 if __name__ == "__main__":
     job = main()
     if job is not None:
+        code = 0
+        namespace: "dict[str, Any]" = {}
         try:
-            exec(*run_script(job))  # noqa: S102 - a script in its box
-        except SystemExit:
-            raise
+            script, namespace = run_script(job)
+            exec(script, namespace)  # noqa: S102 - a script in its box
         except BaseException as failure:  # noqa: BLE001 - whatever the script raises ends it
-            fail(failure)
-            sys.exit(1)
+            code = warm_end.exit_code_of(failure, __file__)
+        warm_end.finish(code, namespace, FRESH)

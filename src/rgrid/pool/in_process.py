@@ -1,11 +1,12 @@
 """The service's side of the worker protocol, for workers that share its process or its database."""
 
 import asyncio
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 import asyncpg
 
@@ -21,7 +22,7 @@ from rgrid.executions.events import AttemptEnded, StaleResultRefused, StoredArti
 from rgrid.executions.execution import DECIDER, Execution
 from rgrid.executions.following import LinesStored
 from rgrid.kernel.clock import now
-from rgrid.kernel.errors import Conflict, Rejected, RgridError
+from rgrid.kernel.errors import Conflict, Rejected, RgridError, Unavailable
 from rgrid.kernel.ids import new_command_id, new_id
 from rgrid.kernel.messages import Cause
 from rgrid.pool.outputs import content_type_of
@@ -36,6 +37,7 @@ from rgrid.pool.protocol import (
     StoredOutput,
     WorkerInfo,
 )
+from rgrid.postgres.pool import GONE
 from rgrid.runners import heartbeats
 from rgrid.runners.commands import RegisterWorker, StopWorker
 from rgrid.runners.runner import DECIDER as WORKER
@@ -55,6 +57,23 @@ _RESERVE: Final = """
     returning execution_id
 """
 _RELEASE: Final = "delete from rgrid.claim_reservations where execution_id = $1"
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _unavailable(call: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """A database that is away is what the protocol calls Unavailable: the worker tries again."""
+
+    @functools.wraps(call)
+    async def translated(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await call(*args, **kwargs)
+        except GONE as away:
+            raise Unavailable("The database is not reachable.", code="database_unavailable") from away
+
+    return translated
 
 
 class InProcessWork:
@@ -93,6 +112,7 @@ class InProcessWork:
         self._micros = metrics.counter("rgrid_cost_micros_total", "Cost of the attempts that ended, in micros.")
         self._owners: dict[Lease, str] = {}
 
+    @_unavailable
     async def register(self, worker: WorkerInfo) -> None:
         self._workers[worker.worker_id] = worker
         command = RegisterWorker(
@@ -111,9 +131,11 @@ class InProcessWork:
         await heartbeats.record(self._pool, worker.worker_id)
         await self._handler.handle(WORKER, worker.worker_id, command, _cause(worker.worker_id), new=True)
 
+    @_unavailable
     async def stopped(self, worker_id: str) -> None:
         await self._handler.handle(WORKER, worker_id, StopWorker(), _cause(worker_id))
 
+    @_unavailable
     async def claim(self, worker_id: str, slots: int, wait_s: float) -> list[Assignment]:
         worker = self._workers[worker_id]
         until = time.monotonic() + wait_s
@@ -214,6 +236,7 @@ class InProcessWork:
             batch_index=spec.batch_index,
         )
 
+    @_unavailable
     async def signals(self, worker_id: str, wait_s: float) -> Renewal:
         until = time.monotonic() + wait_s
         while True:
@@ -230,6 +253,7 @@ class InProcessWork:
     async def fetch_object(self, lease: Lease, sha256: str, target: Path) -> None:
         await self._objects.copy_to(sha256, target)
 
+    @_unavailable
     async def append_logs(self, batch: Sequence[tuple[Lease, Sequence[LogLine]]]) -> list[Lease]:
         lines = [
             logs.NewLine(
@@ -258,6 +282,7 @@ class InProcessWork:
             content_type=content_type_of(filename),
         )
 
+    @_unavailable
     async def finish(self, lease: Lease, outcome: Outcome) -> None:
         command = FinishAttempt(
             fencing_token=lease.fencing_token,

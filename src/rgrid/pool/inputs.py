@@ -67,7 +67,8 @@ async def _fetch(fetch: Fetch, ref: InputRef, folder: Path) -> None:
     try:
         await fetch(ref.sha256, place(folder, ref.name))
     except NotFound as error:
-        raise InputMissing(f"The input {ref.name!r} is not in the object store any more.") from error
+        said = "is damaged in" if error.code == "object_damaged" else "is not in"
+        raise InputMissing(f"The input {ref.name!r} {said} the object store.") from error
 
 
 def _verify(folder: Folder, script: InputRef, inputs: list[InputRef]) -> dict[str, Seen]:

@@ -25,7 +25,7 @@ INSIDE: Final = "/rgrid"
 WORK: Final = "/work"
 SCRIPTS: Final = "/script"
 BOX_UID: Final = 1_000
-_HOST_FILES: Final = ("box_host.py", "box_limits.py", "box_process.py", "warm_child.py")
+_HOST_FILES: Final = ("box_host.py", "box_limits.py", "box_process.py", "warm_child.py", "warm_end.py")
 _ETC: Final = (
     "alternatives", "ca-certificates", "crypto-policies", "fonts", "gai.conf", "ld.so.cache", "ld.so.conf",
     "ld.so.conf.d", "locale.alias", "localtime", "magic", "mime.types", "pki/ca-trust/extracted", "pki/tls/certs",

@@ -22,6 +22,7 @@ GONE: Final[tuple[type[Exception], ...]] = (
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what a connection raises whose server was killed in the middle of an answer
 )
 
 
@@ -40,6 +41,7 @@ async def open_pool(
         max_size=connections_max,
         timeout=CONNECT_WAIT_MAX_S,
         command_timeout=COMMAND_WAIT_MAX_S,
+        reset=_as_it_is,
         server_settings=_session(name, search_path),
     )
 
@@ -49,6 +51,11 @@ async def connect(
 ) -> "asyncpg.Connection[asyncpg.Record]":
     """A connection outside every pool, for what must own its session: the writer, locks, LISTEN."""
     return await asyncpg.connect(dsn, timeout=CONNECT_WAIT_MAX_S, server_settings=_session(name, search_path))
+
+
+async def _as_it_is(connection: Connection) -> None:
+    """Nothing is left behind on a connection that is given back: settings are local to transactions, and who takes
+    session locks or listens closes the connection. So the round trip that would clean it up is saved."""
 
 
 def _session(name: str, search_path: str) -> dict[str, str]:

@@ -49,13 +49,16 @@ Runs = Callable[[int, int], bool]
 """(pid, start ticks) -> whether that very process runs."""
 
 
-def find_lost(workers: Sequence[Watched], lease_ttl_s: float, host: Host, runs: Runs) -> list[Gone]:
-    """Those of these workers that are gone. A worker of another machine is judged by its heartbeats only."""
+def find_lost(
+    workers: Sequence[Watched], lease_ttl_s: float, host: Host, runs: Runs, *, silence_counts: bool = True
+) -> list[Gone]:
+    """Those of these workers that are gone. A worker of another machine is judged by its heartbeats only, and by
+    nothing while silence doesn't count."""
     found = []
     for worker in workers:
         if worker.status == "lost":
             continue
-        if worker.silent_s > lease_ttl_s:
+        if worker.silent_s > lease_ttl_s and silence_counts:
             reason = f"No heartbeat for {worker.silent_s:.0f} s."
         elif _is_here(worker, host) and not runs(worker.pid, worker.process_started_ticks):
             reason = "Its process ended without saying so."
@@ -76,10 +79,12 @@ def find_returned(workers: Sequence[Watched], lease_ttl_s: float, host: Host, ru
     ]
 
 
-async def settle(handler: Handler, workers: Sequence[Watched], lease_ttl_s: float, host: Host) -> list[str]:
+async def settle(
+    handler: Handler, workers: Sequence[Watched], lease_ttl_s: float, host: Host, *, silence_counts: bool = True
+) -> list[str]:
     """Record who got lost and who came back. The ids of the lost ones, whose leases are over."""
     lost = []
-    for gone in find_lost(workers, lease_ttl_s, host, process_runs):
+    for gone in find_lost(workers, lease_ttl_s, host, process_runs, silence_counts=silence_counts):
         command = MarkWorkerLost(reason=gone.reason, last_heartbeat_at=gone.last_heartbeat_at)
         handled = await handler.handle(DECIDER, gone.worker_id, command, _cause())
         if any(isinstance(event, WorkerLost) for event in handled.events):

@@ -58,6 +58,7 @@ class Daemon:
         self._store = store
         self._handler = handler
         self._projections = {projection.name: projection for projection in projections}
+        self._followed = [projection.name for projection in projections if not projection.inline]
         self._processes = {process.name: process for process in processes}
         self._keys = {projection.name: f"{projection.name}/{projection.version}" for projection in projections}
         self._keys |= {process.name: f"{process.name}/{process.version}" for process in processes}
@@ -102,9 +103,10 @@ class Daemon:
     async def reached(
         self, position: int, names: Collection[str] | None = None, timeout_s: float = REACHED_TIMEOUT_S
     ) -> None:
-        """Returns when these projections (all of them, when None) include `position`, whichever process leads them;
-        raises Unavailable (`position_not_reached`) when they do not in time."""
-        await self._progress.reached(position, self._projections if names is None else names, timeout_s)
+        """Returns when these projections (None: all but the inline ones, which always do once they are built) include
+        `position`, whichever process leads them; raises Unavailable (`position_not_reached`) when they do not in
+        time."""
+        await self._progress.reached(position, self._followed if names is None else names, timeout_s)
 
     async def lag(self) -> list[Lag]:
         """Figures for health and metrics."""

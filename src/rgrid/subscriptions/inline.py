@@ -14,9 +14,14 @@ async def apply_inline(conn: Connection, projections: Sequence[Projection], reco
 
     A projection that is not live yet is left out: its build takes the append lock for its last events. When a newer
     version is live, this program is too old to write, for its functions no longer fit the tables. From here to the end
-    of the transaction the search path is that of projections.
+    of the transaction the search path is that of projections. Events that none of them wants cost nothing.
     """
-    if not projections or not recorded:
+    wanted = {
+        projection.name: [seen for seen in recorded if type(seen.event) in projection.kinds]
+        for projection in projections
+    }
+    projections = [projection for projection in projections if wanted[projection.name]]
+    if not projections:
         return
     live = await conn.fetch(
         "update rgrid.checkpoints c set updated_at = now(),"
@@ -35,4 +40,4 @@ async def apply_inline(conn: Connection, projections: Sequence[Projection], reco
         if version > projection.version:
             raise Unavailable(f"A newer program has taken over {projection.name}; this one can no longer write.")
         if version == projection.version:
-            await projection.apply(conn, [seen for seen in recorded if type(seen.event) in projection.kinds])
+            await projection.apply(conn, wanted[projection.name])

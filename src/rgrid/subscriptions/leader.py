@@ -21,6 +21,9 @@ from rgrid.subscriptions.tail import Tail
 log = logging.getLogger(__name__)
 
 HALTED_PAUSE_S: Final = 30.0
+LULL_S: Final = 0.02
+"""Between two pages of a projection that is up to date and that nobody waits for: under load a few large transactions
+take the place of many small ones."""
 SUPERSEDED_PAUSE_S: Final = 5.0
 BUILDS_AT_ONCE_MAX: Final = 2  # a swap reads the log on a second connection: never let builds alone empty the pool
 
@@ -125,6 +128,8 @@ async def _live_on(desk: Desk, subscription: Subscription, key: str) -> None:
             await _ready(desk, subscription)
         if await subscription.step():
             desk.progress.note(name, subscription.position)
+            if subscription.position >= desk.tail.end:
+                await desk.progress.lull(LULL_S)
 
 
 async def _ready(desk: Desk, subscription: Subscription) -> Checkpoint:

@@ -32,6 +32,18 @@ class Progress:
         self._positions: dict[str, int] = {}
         self._waiters: set[_Waiter] = set()
         self._poller: asyncio.Task[None] | None = None
+        self._asked = asyncio.Event()
+
+    async def lull(self, pause_s: float) -> None:
+        """A pause between two pages, which lets a page gather more events; over at once when somebody waits."""
+        if self._waiters:
+            return
+        self._asked.clear()
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._asked.wait()
+        except TimeoutError:
+            return
 
     def note(self, name: str, position: int) -> None:
         self._positions[name] = position
@@ -54,6 +66,7 @@ class Progress:
             raise Unavailable("Too many requests wait for the read side.", code="position_not_reached")
         waiter = _Waiter(position, tuple(names), asyncio.get_running_loop().create_future())
         self._waiters.add(waiter)
+        self._asked.set()
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll(), name="checkpoint-poll")
         try:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
-from datetime import UTC, date, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, date, datetime
 from typing import Any, Final, NoReturn
 from urllib.parse import unquote_to_bytes
 
@@ -238,8 +238,8 @@ def parse(text: str, kind: inspect.Type) -> Any:
             if _FLOAT.fullmatch(text):
                 return float(text)
         case inspect.DateTimeType():
-            moment = parse_moment(text)
-            return text if moment is None else moment
+            # What is no time here may be one to the converter, so it doesn't get the text.
+            return parse_moment(text) or ""
         case inspect.DateType():
             return _date(text) or text
     return text
@@ -264,12 +264,10 @@ def parse_moment(text: str) -> datetime | None:
 
 
 def check_moment(moment: datetime | None) -> None:
-    """For a body's `__post_init__`: raises ValueError for a time that UTC has no year for."""
-    try:
-        if moment is not None:
-            moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("The time is out of range.") from None
+    """For a `__post_init__`: raises ValueError for a time in the first or the last year. In them lie times that UTC has
+    no year for, and those that the database's driver takes for infinity."""
+    if moment is not None and not MINYEAR < moment.year < MAXYEAR:
+        raise ValueError("The time is out of range.")
 
 
 def _date(text: str) -> date | None:

@@ -147,7 +147,9 @@ def _parameters(operation: Operation) -> list[Json]:
         out += _query_parameters(kind)
     names = {"page": "Rgrid-Min-Position", "etag": "If-None-Match", "idem": "Idempotency-Key", "if_match": "If-Match"}
     wanted = [name for flag, name in names.items() if flag in operation.flags]
-    if operation.method == "GET" and operation.auth != "open" and "Rgrid-Min-Position" not in wanted:
+    if operation.method != "GET" and "If-None-Match" in wanted:
+        wanted.remove("If-None-Match")
+    if operation.waits_for_position and "Rgrid-Min-Position" not in wanted:
         wanted.append("Rgrid-Min-Position")
     if operation.method == "PUT" and "if_match" in operation.flags:
         wanted.append("If-None-Match")
@@ -215,7 +217,7 @@ def _responses(operation: Operation, schema_of: Mapping[Any, Json]) -> Json:
         elif kind is not None:
             answer["content"] = {"application/json": {"schema": schema_of[kind]}}
         out[str(status)] = answer
-    if "etag" in operation.flags:
+    if "etag" in operation.flags and operation.method == "GET":
         out["304"] = {"description": "Not Modified"}
     for status in operation.error_statuses:
         out[str(status)] = {

@@ -28,7 +28,8 @@ MEDIA_TYPES: Final[Mapping[str, str]] = {
 }
 # Error statuses implied by what an operation is; its own `errors` come on top, `never` takes away.
 IMPLIED: Final[Mapping[str, tuple[int, ...]]] = {
-    "secured": (401, 403, 429),
+    "secured": (400, 401, 403, 429, 503),
+    "position": (422, 503),
     "path": (404,),
     "query": (422,),
     "body": (400, 413, 415, 422),
@@ -157,11 +158,18 @@ class Operation:
         return bool(self.flags & {"page", "as_of"}) or bool(self.query.__struct_fields__)
 
     @property
+    def waits_for_position(self) -> bool:
+        """Whether Rgrid-Min-Position means something here."""
+        return self.method == "GET" and self.auth != "open"
+
+    @property
     def error_statuses(self) -> tuple[int, ...]:
         """Every error status that the operation can answer with."""
         statuses = set(self.errors)
         if self.auth != "open":
             statuses.update(IMPLIED["secured"])
+        if self.waits_for_position:
+            statuses.update(IMPLIED["position"])
         if self.path_names:
             statuses.update(IMPLIED["path"])
         if self.has_query:

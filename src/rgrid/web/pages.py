@@ -1,11 +1,11 @@
-"""Lists: the envelope, opaque keyset cursors, and the SQL that continues after one."""
+"""Lists: the envelope and opaque keyset cursors. The SQL that continues after one is in `postgres/paging.py`."""
 
 import base64
 import binascii
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
@@ -58,15 +58,6 @@ class PageRequest:
     order: Order = "desc"
     after: tuple[Value, ...] | None = None
     scope: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A column that a list may be ordered by: its SQL, how its value travels in a cursor, whether it can be null."""
-
-    sql: str
-    kind: Literal["text", "number", "moment"] = "text"
-    nullable: bool = False
 
 
 def page_struct(sort: tuple[str, ...], order: Order, limit_default: int, limit_max: int) -> type[msgspec.Struct]:
@@ -133,64 +124,6 @@ def cursor_after(request: PageRequest, keys: Sequence[Any]) -> str:
     after = tuple(_travelling(key) for key in keys)
     payload = msgspec.json.encode(_Cursor(request.scope, request.sort, request.order, after))
     return base64.urlsafe_b64encode(_checksum(payload) + payload).rstrip(b"=").decode("ascii")
-
-
-def continuation(request: PageRequest, keys: Sequence[Key], first_parameter: int) -> tuple[str, str, list[Any]]:
-    """(predicate, ORDER BY list, parameters) of a list ordered by `keys`, the last of which is unique.
-
-    Nulls come last in both directions. Parameters are numbered from `first_parameter`; the predicate is `true`
-    without a cursor.
-    """
-    down = request.order == "desc"
-    order_by = ", ".join(
-        f"{key.sql} {'desc' if down else 'asc'}{' nulls last' if key.nullable else ''}" for key in keys
-    )
-    if request.after is None:
-        return "true", order_by, []
-    if len(request.after) != len(keys):
-        raise _invalid("The cursor is broken.")
-    values = [_bound(value, key) for value, key in zip(request.after, keys, strict=True)]
-    names: list[str] = []
-    parameters: list[Any] = []
-    for value in values:
-        if value is None:
-            names.append("null")
-        else:
-            names.append(f"${first_parameter + len(parameters)}")
-            parameters.append(value)
-    return _predicate(keys, names, values, "<" if down else ">"), order_by, parameters
-
-
-def _predicate(keys: Sequence[Key], names: Sequence[str], values: Sequence[Any], sign: str) -> str:
-    """Rows after the named one. A row comparison where it can be, since that is what an index serves at once."""
-    if not any(key.nullable for key in keys):
-        left, right = ", ".join(key.sql for key in keys), ", ".join(names)
-        return f"({left}) {sign} ({right})"
-    key, rest = keys[0], keys[1:]
-    inner = _predicate(rest, names[1:], values[1:], sign) if rest else "false"
-    if values[0] is None:
-        return f"({key.sql} is null and {inner})"
-    beyond = f"{key.sql} {sign} {names[0]}" + (f" or {key.sql} is null" if key.nullable else "")
-    return f"({beyond} or ({key.sql} = {names[0]} and {inner}))"
-
-
-def _bound(value: Value, key: Key) -> Any:
-    """A cursor's value as the parameter of its column. A forged cursor ends here, not in the database."""
-    if value is None and key.nullable:
-        return None
-    match key.kind:
-        case "text" if isinstance(value, str) and "\0" not in value:
-            return value
-        case "number" if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63:
-            return value
-        case "moment" if isinstance(value, str):
-            try:
-                moment = datetime.fromisoformat(value)
-                if moment.tzinfo is not None:
-                    return moment.astimezone(UTC)
-            except (ValueError, OverflowError):
-                raise _invalid("The cursor is broken.") from None
-    raise _invalid("The cursor is broken.")
 
 
 def _travelling(key: Any) -> Value:

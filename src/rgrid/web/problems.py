@@ -44,7 +44,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     instance: str
     code: str
-    errors: list[ProblemField] = []
+    errors: list[ProblemField]
     request_id: str
 
 

@@ -53,7 +53,14 @@ class Front:
                 await guarded(exchange, refuse(exchange, self._site, NotFound(f"No such path: {exchange.path}")))
                 return
             endpoint, scope["path_params"] = found
-            await endpoint(scope, receive, send)
+            outage = self._site.outage
+            if outage is None or is_open(exchange.path):
+                await endpoint(scope, receive, send)
+            elif outage.is_on:
+                await outage.refuse(exchange)
+            else:
+                with outage.covering(exchange):
+                    await endpoint(scope, receive, send)
         finally:
             self._ended(exchange)
 

@@ -8,6 +8,7 @@ from rgrid.kernel.clock import Now, now
 from rgrid.web.health import Health
 from rgrid.web.idempotency import Idempotency
 from rgrid.web.metrics import Metrics
+from rgrid.web.outage import Outage
 from rgrid.web.principal import Authenticate, Principal
 from rgrid.web.rate_limit import RateLimiter
 
@@ -29,6 +30,7 @@ class Site:
     metrics: Metrics = field(default_factory=Metrics)
     health: Health
     idempotency: Idempotency | None = None
+    outage: Outage | None = None
     reached: Callable[[int], Awaitable[None]] | None = None
     body_max_bytes: int = BODY_MAX_BYTES
     cors_origins: frozenset[str] = frozenset()
