@@ -55,6 +55,7 @@ def add_run(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -
     add("--batch", metavar="FILES", nargs="+", help="one run for each file: a quoted glob (** goes deep), or paths")
     add("--parallel", metavar="N", type=arguments.parallel, help="with --batch: at most N at a time")
     add("--fail-fast", action="store_true", help="with --batch: the first failure cancels the rest")
+    add("--max-failures", metavar="N", type=arguments.parallel, help="with --batch: N failures cancel the rest")
     add("--flat", action="store_true", help="with --batch: all files into one folder")
     add("--watch", action="store_true", help="with --batch --json: a line each time something changed")
     add("--remote-only", action="store_true", help="leave its files on the grid")
@@ -85,8 +86,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     text = read_script(script)
     mapped = map_arguments(args.passed[1:], allow_missing=args.allow_missing)
     submission = _submission(args, script, text, mapped)
-    if args.batch is None and (args.parallel or args.fail_fast or args.flat):
-        raise Usage("--parallel, --fail-fast and --flat go with --batch.", "rgrid run --help")
+    if args.batch is None and (args.parallel or args.fail_fast or args.max_failures or args.flat):
+        raise Usage("--parallel, --fail-fast, --max-failures and --flat go with --batch.", "rgrid run --help")
     items = None if args.batch is None else items_of(args.batch, mapped)
     with connect(args, console) as client:
         if submission.runtime is None:
