@@ -1,10 +1,14 @@
 """Batches on the command line: many files, one line, and each item's results in a folder of its own."""
 
 import json
+import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -81,7 +85,8 @@ def test_the_exit_code_tells_all_some_and_none(grid: Grid, folder: Path) -> None
     assert again.stdout == f"{following[1]}: 1 run once more\n"
     watched = grid.rgrid("batch", "watch", following[1])
     assert (watched.returncode, watched.stdout) == (2, f"{following[1]} partial\n")
-    none = grid.rgrid("run", "--batch", "data/b.csv", "--remote-only", "count.py", folder=folder)
+    options = ["--remote-only", "--max-failures", "5", "--fail-fast"]
+    none = grid.rgrid("run", *options, "--batch", "data/b.csv", "count.py", folder=folder)
     assert none.returncode == 1
 
 
@@ -154,3 +159,29 @@ def test_a_mistake_stops_before_anything_is_sent(grid: Grid, folder: Path, words
 def test_a_dry_run_shows_the_items(grid: Grid, folder: Path) -> None:
     shown = document(grid.rgrid("run", "--dry-run", "--json", "--batch", "data/*.csv", "count.py", folder=folder))
     assert [item["args"] for item in shown["request"]["items"]] == [["data/a.csv"], ["data/b.csv"]]
+
+
+def test_a_terminal_of_80_columns_shows_one_line_that_never_wraps(grid: Grid, folder: Path) -> None:
+    (folder / "wait.py").write_text("import time; time.sleep(0.4)")
+    for number in range(12):
+        (folder / f"part-{number}.txt").write_text("x")
+    main, other = pty.openpty()
+    termios.tcsetwinsize(other, (24, 80))
+    running = subprocess.Popen(
+        [sys.executable, "-m", "rgrid", "run", "--batch", "part-*.txt", "--parallel", "2", "wait.py"],
+        cwd=folder, env=grid.environment(), stdin=other, stdout=subprocess.DEVNULL, stderr=other,
+    )  # fmt: skip
+    os.close(other)
+    said = b""
+    while running.poll() is None or select.select([main], [], [], 0)[0]:
+        if select.select([main], [], [], 0.1)[0]:
+            try:
+                said += os.read(main, 65_536)
+            except OSError:
+                break
+    os.close(main)
+    assert running.wait(60) == 0
+    shown = said.decode().split("\r\x1b[2K")
+    assert all(len(line.rstrip("\r\n")) < 80 for line in shown)
+    assert any("2 running" in line and "━" in line for line in shown), shown
+    assert said.count(b"\n") == 1, "the id alone stays; everything else is redrawn in its line"

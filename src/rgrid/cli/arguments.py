@@ -47,7 +47,7 @@ def count(text: str) -> int:
 
 
 def parallel(text: str) -> int:
-    """How many at a time."""
+    """How many at a time, or how many failures."""
     wanted = count(text)
     if wanted > PARALLEL_MAX:
         raise argparse.ArgumentTypeError(f"must be at most {PARALLEL_MAX}")

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from rgrid.cli.output import Bar, Console, plain
+from rgrid.cli.batch_view import redraw
+from rgrid.cli.output import Console, plain
 from rgrid.client.batches import Batch, BatchExecution
 from rgrid.client.grid import Client
 from rgrid.client.transfers import safe_relative
@@ -28,13 +29,19 @@ def fetch_files(
     from concurrent.futures import ThreadPoolExecutor
 
     folders = [folder] * len(executions) if flat else list(_folders(executions, folder))
-    with Bar(console, "fetching", 0) as _, ThreadPoolExecutor(FETCHERS_MAX, thread_name_prefix="fetch") as pool:
 
-        def fetch(execution: BatchExecution, into: Path) -> list[Path]:
-            outputs = client.artifacts(execution.execution_id, "output")
-            return [client.download(each, into) for each in outputs if not each.expired]
+    def fetch(execution: BatchExecution, into: Path) -> list[Path]:
+        outputs = client.artifacts(execution.execution_id, "output")
+        return [client.download(each, into) for each in outputs if not each.expired]
 
-        saved = [path for paths in pool.map(fetch, executions, folders) for path in paths]
+    saved: list[Path] = []
+    with ThreadPoolExecutor(FETCHERS_MAX, thread_name_prefix="fetch") as pool:
+        for number, paths in enumerate(pool.map(fetch, executions, folders), 1):
+            saved += paths
+            if console.shows_bars:
+                redraw(f"fetched the files of {number} of {len(executions)}")
+    if console.shows_bars:
+        redraw("")
     if saved:
         console.note(f"saved {len(saved)} files below {folder}")
     return saved

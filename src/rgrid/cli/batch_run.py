@@ -94,6 +94,7 @@ class _BatchRun:
                 items,
                 max_parallel=self._args.parallel,
                 fail_fast=self._args.fail_fast,
+                failures_max=self._args.max_failures,
                 progress=bar.advance,
                 on_created=created,
             )

@@ -1,5 +1,6 @@
 """One calm line about a batch: redrawn on a terminal, now and then a new one anywhere else."""
 
+import shutil
 import sys
 from typing import Final
 
@@ -8,6 +9,7 @@ from rgrid.client.batches import Batch
 from rgrid.kernel import clock
 from rgrid.kernel.money import display
 
+BAR_WIDTH_MIN: Final = 6
 PLAIN_EVERY_MS: Final = 5_000
 
 
@@ -26,9 +28,8 @@ class BatchView:
         now_ms = clock.monotonic_ms()
         text = told(batch)
         if self._is_bar:
-            filled = round(batch.percent_complete / 100 * BAR_WIDTH)
-            bar = "━" * filled + "─" * (BAR_WIDTH - filled)
-            print(f"\r\033[2K{bar} {text}", end="", file=sys.stderr, flush=True)
+            columns = shutil.get_terminal_size().columns
+            redraw(f"{_bar(batch.percent_complete, columns - len(text) - 2)}{text}"[: columns - 1])
         elif text != self._last_text and (self._last_ms is None or now_ms - self._last_ms >= PLAIN_EVERY_MS):
             self._last_ms, self._last_text = now_ms, text
             self._console.note(text)
@@ -36,11 +37,25 @@ class BatchView:
     def close(self) -> None:
         """Leaves an empty line to whoever writes next."""
         if self._is_bar:
-            print("\r\033[2K", end="", file=sys.stderr, flush=True)
+            redraw("")
+
+
+def redraw(text: str) -> None:
+    """One line of a terminal, in the place of what it showed."""
+    print(f"\r\033[2K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _bar(percent: float, room: int) -> str:
+    """As wide as there is room beside the text, left out where that is too little to tell anything."""
+    width = min(BAR_WIDTH, room)
+    if width < BAR_WIDTH_MIN:
+        return ""
+    filled = round(percent / 100 * width)
+    return "━" * filled + "─" * (width - filled) + " "
 
 
 def told(batch: Batch) -> str:
-    """`620 of 1000 · 10 running · 3 failed · €0.12 · about 1 min 05 s left`, within a line of 80 columns."""
+    """`620 of 1000 · 10 running · 3 failed · €0.12 · 1 min 05 s left`."""
     counts = batch.counts
     parts = [f"{batch.ended} of {batch.total}"]
     failed = counts.failed + counts.timed_out

@@ -55,11 +55,7 @@ def add_run(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -
     add("--retry-on", metavar="LIST", type=arguments.reasons, help="such as timeout,75: reasons and exit codes")
     add("--name", metavar="TEXT", help="what lists call it; the script's file name if not given")
     add("--output-dir", metavar="DIR", type=Path, default=Path(), help="where its files go; here if not given")
-    add("--batch", metavar="FILES", nargs="+", help="one run for each file: a quoted glob (** goes deep), or paths")
-    add("--parallel", metavar="N", type=arguments.parallel, help="with --batch: at most N at a time")
-    add("--fail-fast", action="store_true", help="with --batch: the first failure cancels the rest")
-    add("--flat", action="store_true", help="with --batch: all files into one folder")
-    add("--watch", action="store_true", help="with --batch --json: a line each time something changed")
+    _add_batch(parser)
     add("--remote-only", action="store_true", help="leave its files on the grid")
     add("--detach", action="store_true", help="print the id and return at once")
     add("--no-cache", action="store_true", help="send files also when the grid has them already")
@@ -87,6 +83,16 @@ def add_run(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -
     parser.set_defaults(handler=run)
 
 
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--batch", metavar="FILES", nargs="+", help="one run for each file: a quoted glob (** goes deep), or paths")
+    add("--parallel", metavar="N", type=arguments.parallel, help="with --batch: at most N at a time")
+    add("--fail-fast", action="store_true", help="with --batch: the first failure cancels the rest")
+    add("--max-failures", metavar="N", type=arguments.parallel, help="with --batch: N failures cancel the rest")
+    add("--flat", action="store_true", help="with --batch: all files into one folder")
+    add("--watch", action="store_true", help="with --batch --json: a line each time something changed")
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     if not args.passed:
         raise Usage("Which script?", "rgrid run --help")
@@ -94,8 +100,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     text = read_script(script)
     mapped = map_arguments(args.passed[1:], allow_missing=args.allow_missing)
     submission = _submission(args, script, text, mapped)
-    if args.batch is None and (args.parallel or args.fail_fast or args.flat):
-        raise Usage("--parallel, --fail-fast and --flat go with --batch.", "rgrid run --help")
+    if args.batch is None and (args.parallel or args.fail_fast or args.max_failures or args.flat):
+        raise Usage("--parallel, --fail-fast, --max-failures and --flat go with --batch.", "rgrid run --help")
     items = None if args.batch is None else items_of(args.batch, mapped)
     with connect(args, console) as client:
         if submission.runtime is None:
