@@ -26,7 +26,7 @@ from rgrid.pool.engines.local import LocalEngine
 from rgrid.pool.in_process import InProcessWork
 from rgrid.pool.manned import MannedPool
 from rgrid.postgres.embedded import EmbeddedPostgres, dsn_of_running
-from rgrid.postgres.pool import connect
+from rgrid.postgres.pool import GONE, connect
 from rgrid.runners.host import this_host
 from rgrid.settings import Settings, load
 from rgrid.ticker import CLEAN_EVERY_S, NOTE_EVERY_S, Ticker
@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 VERSION: Final = version("rgrid")
 OnReady = Callable[[str], None]
 BACKLOG: Final = 2048
+KEEP_ALIVE_S: Final = 75
+LAST_WRITE_MAX_S: Final = 5.0
 GC_THRESHOLD: Final = (50_000, 20, 100)
 FRAME_MAX_BYTES: Final = 64 * 1024
 
@@ -109,8 +111,11 @@ async def _serve(settings: Settings, dsn: str, embedded: EmbeddedPostgres | None
     host, port = listener.getsockname()[:2]
     engine_opening = asyncio.create_task(LocalEngine.open(settings.data_dir / "jobs", minimum=settings.min_sandbox))
     async with contextlib.AsyncExitStack() as stack:
+        ends = {asyncio.create_task(stop.wait(), name="stop")}
         if embedded is not None:
-            stack.push_async_callback(_cancelled, asyncio.create_task(embedded.watch(), name="postgres"))
+            ends.add(asyncio.create_task(embedded.watch(), name="postgres"))
+        for end in ends:
+            stack.push_async_callback(_cancelled, end)
         parts = await stack.enter_async_context(assembled(settings, dsn))
         engine = await engine_opening
         parts.grid.runtimes.found_here(engine.runtimes())
@@ -124,12 +129,16 @@ async def _serve(settings: Settings, dsn: str, embedded: EmbeddedPostgres | None
         await server.listening.wait()
         service.ready = True
         on_ready(f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}")  # noqa: S104 -- a comparison
-        await asyncio.wait({serving, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving, *ends}, return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")
         await service.stop()
         server.should_exit = True
         await serving
-    return 0
+        # Without its database a service is worth nothing; whoever supervises it may have better luck.
+        broken = [error for end in ends if end.done() and (error := end.exception()) is not None]
+        for error in broken:
+            log.error("%s", error)
+    return 1 if broken else 0
 
 
 async def _work(settings: Settings, dsn: str) -> int:
@@ -210,6 +219,7 @@ class _Service:
                 server_header=False,
                 proxy_headers=False,
                 backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=settings.shutdown_grace_s,
             )
         )
@@ -233,7 +243,8 @@ class _Service:
             await self._engine.close()
         self._ticker.stop()
         await self._sockets.close_all()
-        await self._uses.write()
+        with contextlib.suppress(TimeoutError, *GONE):
+            await asyncio.wait_for(self._uses.write(), LAST_WRITE_MAX_S)
         if self._watching is not None:
             await _cancelled(self._watching)
 
@@ -293,5 +304,7 @@ def _log_to_stderr(settings: Settings) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    for chatty in ("uvicorn", "apscheduler", "websockets"):
+    for chatty in ("uvicorn", "websockets"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It warns of each chore that still runs when it is due again, which every chore does while the database is away.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)

@@ -1,5 +1,6 @@
 """A real service for tests of the interface: `rgrid up` in a process of its own, spoken to as its users do."""
 
+import ctypes
 import json
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from rgrid.settings import Settings
 KEY = "sk_live_" + "K" * 43
 STATES = {"completed", "failed", "timed_out", "cancelled"}
 ENDS_MAX_S = 60
+PR_SET_PDEATHSIG = 1
 SOURCES = Path(__file__).resolve().parents[2]
 JSON = {"content-type": "application/json"}
 _names = count(1)
@@ -172,12 +174,18 @@ def service(folder: Path, **settings: object) -> Iterator[Live]:
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,
+            preexec_fn=_die_with_parent,
         )
     try:
         yield Live(_address(process, folder), data)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
+
+
+def _die_with_parent() -> None:
+    """Nobody would stop the service of a test run that was killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _address(process: "subprocess.Popen[bytes]", folder: Path) -> str:

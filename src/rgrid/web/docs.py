@@ -50,7 +50,7 @@ def own_operations(operations: Sequence[Operation], site: Site) -> list[Operatio
     async def page(call: Call[None, None]) -> Reply:
         return Reply(200, _page(), headers=[("content-security-policy", _POLICY)])
 
-    tags = ("Service",)
+    tags = ("service",)
     own = [
         Operation(method="GET", path="/", auth="open", handler=root, ok={200: RootInfo}, tags=tags,
                   summary="Where to go from here"),
