@@ -16,7 +16,6 @@ from rgrid.pool.environments import Environments, Held, Mark
 
 KEY = "a" * 40
 OTHER = "b" * 40
-SOURCES = Path(__file__).resolve().parents[2]
 
 
 class Builder:
@@ -112,7 +111,7 @@ def test_what_a_killed_builder_left_is_never_used_and_swept_away(tmp_path: Path)
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path / "environments"), KEY],
         stdout=subprocess.PIPE,
-        env={"PYTHONPATH": f"{SOURCES / 'src'}:{SOURCES}"},
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"half\n"

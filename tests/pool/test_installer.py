@@ -19,6 +19,7 @@ from rgrid.pool.install_log import MARK
 from rgrid.pool.package_index import PackageIndex, of_this_machine
 from rgrid.pool.pool import RunnerPool
 from rgrid.pool.protocol import Outcome
+from rgrid.pool.sandbox import Level
 from rgrid.pool.tuning import PoolTuning
 
 PUBLIC = "iniconfig"
@@ -29,7 +30,7 @@ AGAIN = f"{MARK}trying again, with building packages from source"
 class Bench:
     """An engine and a folder of packages; pools come and go on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, warm: bool = True, highest: Level = "bubblewrap") -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="rgrid-install-", dir="/tmp"))
         self.folder.chmod(0o711)
         self.wheels = self.folder / "packages"
@@ -40,7 +41,7 @@ class Bench:
         wheels.source(self.wheels, "gamma")
         wheels.source(self.wheels, "endless", build="import time\ntime.sleep(60)\n")
         self.index = PackageIndex(env={"UV_FIND_LINKS": str(self.wheels)}, no_index=True, folders=(self.wheels,))
-        self.boxes = Boxes(warm=True, shown=[self.wheels, *of_this_machine().folders])
+        self.boxes = Boxes(warm=warm, highest=highest, shown=[self.wheels, *of_this_machine().folders])
 
     def run(self, *jobs: dict[str, Any], pools: int = 1, **tuning: Any) -> GridDouble:
         return self.boxes.do(self._run(jobs, pools, tuning))
@@ -185,6 +186,17 @@ def test_an_installation_can_be_cancelled(bench: Bench) -> None:
     outcome = bench.boxes.do(scenario())
     assert (outcome.end, outcome.failure_reason) == ("cancelled", "cancelled")
     assert not list((bench.boxes.jobs / ".environments").glob(".young-*"))
+
+
+def test_where_no_box_can_be_made_packages_are_installed_all_the_same_and_nothing_is_shared() -> None:
+    bench = Bench(warm=False, highest="rlimits")
+    try:
+        job = {"script": "import beta, gamma, alpha; print(alpha.VERSION)", "needs": "beta\ngamma\n"}
+        grid = bench.run(job, job)
+        assert {grid.messages(name)[-1] for name in grid.outcomes} == {"1.0"}, grid.outcomes
+        assert not (bench.boxes.jobs / ".environments/cache").exists()
+    finally:
+        bench.close()
 
 
 def test_a_copy_of_a_warm_interpreter_is_in_its_environment_like_a_fresh_one(bench: Bench) -> None:

@@ -252,6 +252,8 @@ def configured(given: Mapping[str, Sequence[str]]) -> list[Interpreter]:
         program = os.path.realpath(command[0])
         if not os.path.isfile(program) or not os.access(program, os.X_OK):  # noqa: PTH113
             raise Invalid(f"{said}: {command[0]} is no program that can be started here.")
+        if _in_usr(program) and _in_usr(command[0]):
+            program = command[0]  # a program may look at the name that it was started by
         folder = Path(program).parent
         prefix = str(folder.parent) if folder.name == "bin" and folder.parent != Path("/") else program
         found.append(
