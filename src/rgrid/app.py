@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 VERSION: Final = version("rgrid")
 OnReady = Callable[[str], None]
 BACKLOG: Final = 2048
+KEEP_ALIVE_S: Final = 75
 LAST_WRITE_MAX_S: Final = 5.0
 GC_THRESHOLD: Final = (50_000, 20, 100)
 FRAME_MAX_BYTES: Final = 64 * 1024
@@ -223,6 +224,7 @@ class _Service:
                 server_header=False,
                 proxy_headers=False,
                 backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=settings.shutdown_grace_s,
             )
         )
