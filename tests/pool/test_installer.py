@@ -24,6 +24,10 @@ from rgrid.pool.tuning import PoolTuning
 
 PUBLIC = "iniconfig"
 ALPHA = "import alpha; print(alpha.VERSION)"
+# A line of a .pth file is run at every start of an interpreter.
+AT_EVERY_START = (
+    "import os; cache = os.environ.get('UV_CACHE_DIR'); cache and os.mkdir(cache + '/x'); print('started')\n"
+)
 AGAIN = f"{MARK}trying again, with building packages from source"
 
 
@@ -38,6 +42,7 @@ class Bench:
         wheels.wheel(self.wheels, "alpha", "1.0")
         wheels.wheel(self.wheels, "alpha", "2.0")
         wheels.wheel(self.wheels, "beta", "1.0", requires=("alpha<2",))
+        wheels.wheel(self.wheels, "delta", **{"delta.pth": AT_EVERY_START})
         wheels.source(self.wheels, "gamma")
         wheels.source(self.wheels, "endless", build="import time\ntime.sleep(60)\n")
         self.index = PackageIndex(env={"UV_FIND_LINKS": str(self.wheels)}, no_index=True, folders=(self.wheels,))
@@ -68,7 +73,7 @@ class Bench:
         shutil.rmtree(self.folder)
 
     def environments(self) -> set[str]:
-        return {path.parent.name for path in (self.boxes.jobs / ".environments").glob("*/.rgrid.json")}
+        return {path.parent.name for path in (self.boxes.jobs / ".environments").glob("*/made.json")}
 
 
 def submit(grid: GridDouble, *, script: str, needs: str, runtime: str = "python", **more: Any) -> str:
@@ -144,6 +149,14 @@ def test_a_package_that_comes_as_source_is_built_apart_from_what_installations_s
     assert AGAIN in said
     cached = [path.name for path in (bench.boxes.jobs / ".environments/cache").rglob("*gamma*")]
     assert not [name for name in cached if name.endswith(".whl")]
+
+
+def test_what_a_package_runs_at_every_start_runs_with_the_script_and_not_where_installations_share(
+    bench: Bench,
+) -> None:
+    outcome, said = only(bench.run({"script": "print('script')", "needs": "delta\n"}))
+    assert [line for line in said if "start" in line or line == "script"] == ["started", "script"], (outcome, said)
+    assert not (bench.boxes.jobs / ".environments/cache/x").exists()
 
 
 def test_what_can_not_be_found_fails_with_the_words_of_the_installer_and_no_second_try(bench: Bench) -> None:
