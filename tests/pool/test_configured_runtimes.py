@@ -14,6 +14,8 @@ from rgrid.pool.interpreters import configured, identity
     [
         ("python:3.99", ["/usr/bin/env"]),
         ("node", ["/usr/bin/env"]),
+        ("sh", ["/usr/bin/env"]),
+        ("py311", ["/usr/bin/env"]),
         ("R", ["/usr/bin/env"]),
         ("r 4", ["/usr/bin/env"]),
         ("r:", ["/usr/bin/env"]),

@@ -16,7 +16,6 @@ from rgrid.pool.environments import Environments, Held, Mark
 
 KEY = "a" * 40
 OTHER = "b" * 40
-SOURCES = Path(__file__).resolve().parents[2]
 
 
 class Builder:
@@ -51,7 +50,7 @@ async def take(where: Environments, key: str, build: Builder, waits: list[str] |
 
 
 def kept(folder: Path) -> set[str]:
-    return {path.parent.name for path in (folder / "environments").glob("*/.rgrid.json")}
+    return {path.parent.name for path in (folder / "environments").glob("*/made.json")}
 
 
 def test_two_workers_that_want_the_same_environment_build_it_once(tmp_path: Path) -> None:
@@ -66,7 +65,7 @@ def test_two_workers_that_want_the_same_environment_build_it_once(tmp_path: Path
         held = await asyncio.gather(*tasks)
         assert build.built == 1
         assert sorted(one.is_new for one in held) == [False, False, True]
-        assert {one.path for one in held} == {tmp_path / "environments" / KEY}
+        assert {one.path for one in held} == {tmp_path / "environments" / KEY / "environment"}
         for one in held:
             one.release()
 
@@ -78,7 +77,7 @@ def test_an_environment_is_used_again_and_never_for_another_key(tmp_path: Path) 
         build = Builder()
         for key, is_new in ((KEY, True), (KEY, False), (OTHER, True), (OTHER, False)):
             held = await take(cache(tmp_path), key, build)
-            assert (held.is_new, held.path.name) == (is_new, key)
+            assert (held.is_new, held.path.parent.name) == (is_new, key)
             held.release()
         assert build.built == 2
 
@@ -101,6 +100,37 @@ def test_a_build_that_fails_leaves_nothing_and_the_next_one_starts_anew(tmp_path
     asyncio.run(scenario())
 
 
+def test_a_build_that_puts_a_link_in_the_place_of_its_result_changes_nothing_behind_it(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "inner").mkdir(parents=True, mode=0o700)
+    (elsewhere / "file").write_text("mine")
+    (elsewhere / "file").chmod(0o600)
+
+    async def link(folder: Path) -> Path:
+        (folder / "environment").symlink_to(elsewhere)
+        return folder / "environment"
+
+    async def links_inside(folder: Path) -> Path:
+        made = folder / "environment"
+        made.mkdir()
+        (made / "made.json").symlink_to(elsewhere / "file")
+        (made / "inner").symlink_to(elsewhere / "inner")
+        return made
+
+    async def scenario() -> None:
+        where = cache(tmp_path)
+        with pytest.raises(OSError, match="no folder"):
+            await where.take(KEY, link, is_over=lambda: False, on_wait=lambda: None, wait_max_s=5.0)
+        held = await where.take(KEY, links_inside, is_over=lambda: False, on_wait=lambda: None, wait_max_s=5.0)
+        assert held is not None
+        held.release()
+        await where.close()
+
+    asyncio.run(scenario())
+    assert (elsewhere / "file").read_text() == "mine"
+    assert [(elsewhere / name).stat().st_mode & 0o777 for name in ("file", "inner")] == [0o600, 0o700]
+
+
 def test_what_a_killed_builder_left_is_never_used_and_swept_away(tmp_path: Path) -> None:
     program = (
         "import asyncio, sys, time\nfrom pathlib import Path\nfrom rgrid.pool.environments import Environments\n"
@@ -112,7 +142,7 @@ def test_what_a_killed_builder_left_is_never_used_and_swept_away(tmp_path: Path)
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path / "environments"), KEY],
         stdout=subprocess.PIPE,
-        env={"PYTHONPATH": f"{SOURCES / 'src'}:{SOURCES}"},
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"half\n"
@@ -137,7 +167,7 @@ def test_an_environment_that_lost_files_while_the_machine_was_down_is_built_agai
     async def scenario(*, damaged: bool) -> bool:
         where = cache(tmp_path)
         (held := await take(where, KEY, Builder())).release()
-        mark = held.path / ".rgrid.json"
+        mark = held.path.parent / "made.json"
         seen = msgspec.json.decode(mark.read_bytes(), type=Mark)
         mark.write_bytes(msgspec.json.encode(msgspec.structs.replace(seen, boot_id="an earlier start")))
         if damaged:
@@ -158,7 +188,7 @@ def test_what_was_not_used_for_long_goes_and_what_is_in_use_stays(tmp_path: Path
         await where.close()
         long_ago = time.time() - 4 * 86_400
         for path in (held.path, other.path):
-            os.utime(path / ".rgrid.json", (long_ago, long_ago))
+            os.utime(path.parent / "made.json", (long_ago, long_ago))
         where.clear()
         assert kept(tmp_path) == {KEY}
         assert held.path.joinpath("lib", "rest").exists()
@@ -178,7 +208,7 @@ def test_beyond_its_size_the_cache_gives_up_downloads_first_then_what_was_used_l
         for at, key in enumerate((KEY, OTHER)):
             (held := await take(where, key, Builder(100_000))).release()
             await where.close()
-            os.utime(held.path / ".rgrid.json", (time.time() - 60 + at, time.time() - 60 + at))
+            os.utime(held.path.parent / "made.json", (time.time() - 60 + at, time.time() - 60 + at))
         where.clear()
         assert not (where.folder / environments.CACHE).exists()
         assert kept(tmp_path) == {KEY, OTHER}

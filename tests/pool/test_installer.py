@@ -19,17 +19,22 @@ from rgrid.pool.install_log import MARK
 from rgrid.pool.package_index import PackageIndex, of_this_machine
 from rgrid.pool.pool import RunnerPool
 from rgrid.pool.protocol import Outcome
+from rgrid.pool.sandbox import Level
 from rgrid.pool.tuning import PoolTuning
 
 PUBLIC = "iniconfig"
 ALPHA = "import alpha; print(alpha.VERSION)"
+# A line of a .pth file is run at every start of an interpreter.
+AT_EVERY_START = (
+    "import os; cache = os.environ.get('UV_CACHE_DIR'); cache and os.mkdir(cache + '/x'); print('started')\n"
+)
 AGAIN = f"{MARK}trying again, with building packages from source"
 
 
 class Bench:
     """An engine and a folder of packages; pools come and go on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, warm: bool = True, highest: Level = "bubblewrap") -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="rgrid-install-", dir="/tmp"))
         self.folder.chmod(0o711)
         self.wheels = self.folder / "packages"
@@ -37,10 +42,11 @@ class Bench:
         wheels.wheel(self.wheels, "alpha", "1.0")
         wheels.wheel(self.wheels, "alpha", "2.0")
         wheels.wheel(self.wheels, "beta", "1.0", requires=("alpha<2",))
+        wheels.wheel(self.wheels, "delta", **{"delta.pth": AT_EVERY_START})
         wheels.source(self.wheels, "gamma")
         wheels.source(self.wheels, "endless", build="import time\ntime.sleep(60)\n")
         self.index = PackageIndex(env={"UV_FIND_LINKS": str(self.wheels)}, no_index=True, folders=(self.wheels,))
-        self.boxes = Boxes(warm=True, shown=[self.wheels, *of_this_machine().folders])
+        self.boxes = Boxes(warm=warm, highest=highest, shown=[self.wheels, *of_this_machine().folders])
 
     def run(self, *jobs: dict[str, Any], pools: int = 1, **tuning: Any) -> GridDouble:
         return self.boxes.do(self._run(jobs, pools, tuning))
@@ -67,7 +73,7 @@ class Bench:
         shutil.rmtree(self.folder)
 
     def environments(self) -> set[str]:
-        return {path.parent.name for path in (self.boxes.jobs / ".environments").glob("*/.rgrid.json")}
+        return {path.parent.name for path in (self.boxes.jobs / ".environments").glob("*/made.json")}
 
 
 def submit(grid: GridDouble, *, script: str, needs: str, runtime: str = "python", **more: Any) -> str:
@@ -145,6 +151,14 @@ def test_a_package_that_comes_as_source_is_built_apart_from_what_installations_s
     assert not [name for name in cached if name.endswith(".whl")]
 
 
+def test_what_a_package_runs_at_every_start_runs_with_the_script_and_not_where_installations_share(
+    bench: Bench,
+) -> None:
+    outcome, said = only(bench.run({"script": "print('script')", "needs": "delta\n"}))
+    assert [line for line in said if "start" in line or line == "script"] == ["started", "script"], (outcome, said)
+    assert not (bench.boxes.jobs / ".environments/cache/x").exists()
+
+
 def test_what_can_not_be_found_fails_with_the_words_of_the_installer_and_no_second_try(bench: Bench) -> None:
     before = bench.environments()
     outcome, said = only(bench.run({"script": "print('never')", "needs": "alpha==9.9\n"}))
@@ -185,6 +199,17 @@ def test_an_installation_can_be_cancelled(bench: Bench) -> None:
     outcome = bench.boxes.do(scenario())
     assert (outcome.end, outcome.failure_reason) == ("cancelled", "cancelled")
     assert not list((bench.boxes.jobs / ".environments").glob(".young-*"))
+
+
+def test_where_no_box_can_be_made_packages_are_installed_all_the_same_and_nothing_is_shared() -> None:
+    bench = Bench(warm=False, highest="rlimits")
+    try:
+        job = {"script": "import beta, gamma, alpha; print(alpha.VERSION)", "needs": "beta\ngamma\n"}
+        grid = bench.run(job, job)
+        assert {grid.messages(name)[-1] for name in grid.outcomes} == {"1.0"}, grid.outcomes
+        assert not (bench.boxes.jobs / ".environments/cache").exists()
+    finally:
+        bench.close()
 
 
 def test_a_copy_of_a_warm_interpreter_is_in_its_environment_like_a_fresh_one(bench: Bench) -> None:

@@ -6,6 +6,7 @@ environment holds it with others, whoever builds or removes it holds it alone; t
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -23,7 +24,8 @@ from rgrid.pool.scratch import remove_tree
 FOLDER: Final = ".environments"  # among the jobs, hidden from whoever clears them
 CACHE: Final = "cache"
 TOOLS: Final = "installer"
-_MARK: Final = ".rgrid.json"
+_MARK: Final = "made.json"
+_INSIDE: Final = "environment"  # beside the mark, which strangers' programs must never have had in reach
 _YOUNG: Final = ".young-"
 _GONE: Final = ".gone-"
 _LOOK_EVERY_S: Final = 0.1
@@ -97,7 +99,7 @@ class Environments:
             return None
         with contextlib.suppress(OSError):
             os.utime(path / _MARK)
-        return Held(path, lock, is_new=False)
+        return Held(path / _INSIDE, lock, is_new=False)
 
     async def _make(self, key: str, build: Build) -> Held | None:
         """None when somebody else makes it, or just made it."""
@@ -112,26 +114,30 @@ class Environments:
                 return None
             young.mkdir(mode=0o711)
             made = await build(young)
-            await asyncio.to_thread(self._publish, made, path)
+            await asyncio.to_thread(self._publish, made, young / "whole", path)
             fcntl.flock(lock, fcntl.LOCK_SH)
             # A lock is let go for a moment when it changes; nobody removes what has just been used, but look again.
             if not _is_whole(path):
                 os.close(lock)
                 return None
-            return Held(path, lock, is_new=True)
+            return Held(path / _INSIDE, lock, is_new=True)
         except BaseException:
             os.close(lock)
             raise
         finally:
             await asyncio.to_thread(_remove, young)
 
-    def _publish(self, made: Path, path: Path) -> None:
-        files, size_bytes = _seal(made)
-        mark = made / _MARK
-        mark.write_bytes(msgspec.json.encode(Mark(files=files, size_bytes=size_bytes, boot_id=_boot_id())))
+    def _publish(self, made: Path, whole: Path, path: Path) -> None:
+        if made.is_symlink() or not made.is_dir():
+            raise OSError(errno.ENOTDIR, "what was built is no folder")
+        whole.mkdir(mode=0o755)
+        made.rename(whole / _INSIDE)
+        files, size_bytes = _seal(whole / _INSIDE)
+        mark = Mark(files=files, size_bytes=size_bytes, boot_id=_boot_id())
+        (whole / _MARK).write_bytes(msgspec.json.encode(mark))
         if path.exists():
             self._discard(path)  # what a power cut left of it
-        made.rename(path)
+        whole.rename(path)
 
     def _discard(self, path: Path) -> None:
         """Away at once, removed after it: no half of it is ever found under its name."""
@@ -274,7 +280,7 @@ def _is_whole(path: Path) -> bool:
         return False
     if mark.boot_id == _boot_id():
         return True
-    if count(path) != (mark.files + 1, mark.size_bytes + (path / _MARK).stat().st_size):
+    if count(path / _INSIDE) != (mark.files, mark.size_bytes):
         return False
     new = path / f"{_MARK}.{new_ulid().lower()}"
     new.write_bytes(msgspec.json.encode(msgspec.structs.replace(mark, boot_id=_boot_id())))

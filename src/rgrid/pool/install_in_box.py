@@ -26,7 +26,7 @@ def main(uv: str, options: "list[str]") -> int:
         code = run(step)
         if code != 0:
             return code if code > 0 else 128 - code
-    compile_all()
+    compile_all(python)
     return 0
 
 
@@ -41,12 +41,13 @@ def run(step: "list[str]") -> int:
     return process.returncode
 
 
-def compile_all() -> None:
+def compile_all(python: str) -> None:
     """Scripts can't write into the environment, so what imports need is there from the start. What can't be compiled is
-    left to whoever imports it."""
+    left to whoever imports it. Done by the bare interpreter (-S): that of the environment would run what strangers
+    put into it to be run at every start."""
     began = time.monotonic()
     options = ["-q", "-q", "-j", str(len(os.sched_getaffinity(0))), "-x", NOT_COMPILED]
-    subprocess.run([f"{PLACE}/bin/python", "-I", "-m", "compileall", *options, f"{PLACE}/lib"], check=False)
+    subprocess.run([python, "-I", "-S", "-m", "compileall", *options, f"{PLACE}/lib"], check=False)
     print(f"Compiled in {time.monotonic() - began:.1f}s", file=sys.stderr, flush=True)  # noqa: T201
 
 

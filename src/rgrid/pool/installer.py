@@ -38,6 +38,7 @@ WAITERS_WAIT_TIMES: Final = 3  # how many installations in a row somebody may wa
 LAST_LINES_MAX: Final = 20
 ERROR_CHARACTERS_MAX: Final = 3000
 _SCRIPT: Final = "install.py"
+_CONFIG: Final = "uv.toml"
 # What uv says when an index could not be reached or answered that it is not itself now.
 _NETWORK: Final = re.compile(
     r"error sending request|dns error|failed to lookup address|tcp connect error|connection (refused|reset|closed)"
@@ -125,7 +126,7 @@ class Installer:
         return await self._try(order, text, folder / "source", tools, with_wheels_only=False)
 
     async def _try(self, order: Order, text: str, folder: Path, tools: "_Tools", *, with_wheels_only: bool) -> Path:
-        work = await asyncio.to_thread(_lay_out, folder, text)
+        work = await asyncio.to_thread(_lay_out, folder, text, self._index.uv_config)
         # Where no box hides it from scripts, nothing is kept between installations.
         keeps = with_wheels_only and self._engine.runner_kind != "process"
         cache = self.environments.folder / CACHE if keeps else None
@@ -190,16 +191,15 @@ class Installer:
         if not uv.exists():
             _copy(found, uv, 0o755)
             for old in self._tools.glob("uv-*"):
-                if old != uv and not old.name.endswith(".toml"):
+                if old != uv:
                     old.unlink(missing_ok=True)
-        for name, source in (("SSL_CERT_FILE", self._index.certificates), ("UV_CONFIG_FILE", self._index.uv_config)):
-            if source is not None:
-                target = self._tools / f"{name.lower()}{source.suffix}"
-                if not target.exists() or target.read_bytes() != source.read_bytes():
-                    _copy(source, target, 0o644)
-                env[name] = str(target)
-        if "UV_CONFIG_FILE" not in env:
-            env["UV_NO_CONFIG"] = "1"
+        certificates = self._index.certificates
+        if certificates is not None:
+            target = self._tools / "certificates.pem"
+            if not target.exists() or target.read_bytes() != certificates.read_bytes():
+                _copy(certificates, target, 0o644)
+            env["SSL_CERT_FILE"] = str(target)
+        env.update({"UV_CONFIG_FILE": _CONFIG} if self._index.uv_config else {"UV_NO_CONFIG": "1"})
         return _Tools(uv=uv, env=env)
 
     async def close(self) -> None:
@@ -258,11 +258,14 @@ def find_uv() -> Path | None:
     return Path(found) if found else None
 
 
-def _lay_out(folder: Path, requirements: str) -> Path:
-    """The folders of one try; what it works in."""
+def _lay_out(folder: Path, requirements: str, config: Path | None) -> Path:
+    """The folders of one try; what it works in. uv's configuration may hold passwords: it lies where no other user
+    reaches it."""
     for inner, mode in (("", 0o711), ("work", 0o700), ("script", 0o755)):
         (folder / inner).mkdir(mode=mode)
     (folder / "work" / "requirements.txt").write_text(requirements)
+    if config is not None:
+        shutil.copyfile(config, folder / "work" / _CONFIG)
     shutil.copyfile(install_in_box.__file__, folder / "script" / _SCRIPT)
     return folder / "work"
 

@@ -22,6 +22,7 @@ _ASK_PYTHON: Final = (
     " sys.implementation.name); print(sys.base_prefix); print(sys.base_exec_prefix)"
 )
 _CONFIGURED_NAME: Final = re.compile(r"[a-z][a-z0-9_+-]{0,31}(:[a-z0-9][a-z0-9._+-]{0,31})?")
+_OWN_NAME: Final = re.compile(r"(python|py|node|nodejs|bash|sh|shell)[0-9.-]*")
 _PYTHON_NAME: Final = re.compile(r"python3\.\d+")
 
 
@@ -244,7 +245,7 @@ def configured(given: Mapping[str, Sequence[str]]) -> list[Interpreter]:
     found = []
     for name, command in given.items():
         said = f"RGRID_RUNTIMES: {name!r}"
-        if not _CONFIGURED_NAME.fullmatch(name) or name.partition(":")[0] in ("python", "node", "bash"):
+        if not _CONFIGURED_NAME.fullmatch(name) or _OWN_NAME.fullmatch(name.partition(":")[0]):
             raise Invalid(f"{said} is no name for a runtime: a word in lower case, not python, node or bash, and after "
                           "a colon perhaps a version.")  # fmt: skip
         if not command or not command[0].startswith("/"):
@@ -252,6 +253,8 @@ def configured(given: Mapping[str, Sequence[str]]) -> list[Interpreter]:
         program = os.path.realpath(command[0])
         if not os.path.isfile(program) or not os.access(program, os.X_OK):  # noqa: PTH113
             raise Invalid(f"{said}: {command[0]} is no program that can be started here.")
+        if _in_usr(program) and _in_usr(command[0]):
+            program = command[0]  # a program may look at the name that it was started by
         folder = Path(program).parent
         prefix = str(folder.parent) if folder.name == "bin" and folder.parent != Path("/") else program
         found.append(
