@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar, cast
 import uvicorn
 import uvloop
 
+from projections import objects
 from rgrid.access import tickets
 from rgrid.access.bootstrap import ensure_admin_key
 from rgrid.access.key_uses import WRITE_EVERY_S, KeyUses
@@ -22,6 +23,7 @@ from rgrid.api.grid import Grid
 from rgrid.assembly import Parts, assembled
 from rgrid.executions.process import note_usage
 from rgrid.kernel.clock import now
+from rgrid.kernel.errors import Unavailable
 from rgrid.pool.engines.local import LocalEngine
 from rgrid.pool.in_process import InProcessWork
 from rgrid.pool.manned import MannedPool
@@ -80,22 +82,22 @@ def work(settings: Settings) -> int:
     return _run(_work(settings, dsn))
 
 
-def purge(settings: Settings) -> Purged:
+def purge(settings: Settings, *, orphans: bool) -> Purged:
     """Clean up on the database of an installation, whether its service runs or not. Raises Unavailable."""
     _log_to_stderr(settings)
     dsn = settings.database_url or dsn_of_running(settings.data_dir)
     if dsn is not None:
-        return _run(_purge(settings, dsn))
+        return _run(_purge(settings, dsn, orphans=orphans))
     embedded = EmbeddedPostgres(settings.data_dir, programs_dir=settings.postgres_bin)
     try:
-        return _run(_purge(settings, embedded.start()))
+        return _run(_purge(settings, embedded.start(), orphans=orphans))
     finally:
         embedded.stop()
 
 
-async def _purge(settings: Settings, dsn: str) -> Purged:
+async def _purge(settings: Settings, dsn: str, *, orphans: bool) -> Purged:
     async with assembled(settings, dsn) as parts:
-        done = await _retention(parts).purge()
+        done = await _retention(parts).purge(orphans=orphans)
         await Idempotency(parts.grid.pool, now, settings.idempotency_ttl_s).purge()
         await tickets.purge(parts.grid.pool)
     return done
@@ -286,6 +288,9 @@ def _retention(parts: Parts) -> Retention:
 
     async def reached_head() -> None:
         await parts.daemon.reached(await grid.store.head(), timeout_s=REACHED_MAX_S)
+        if any(lag.name == objects.PROJECTION.name and lag.dead_letters for lag in await parts.daemon.lag()):
+            # A holder that could not be counted would lose its object.
+            raise Unavailable("Dead letters wait in objects; nothing is removed before they are dealt with.")
 
     return Retention(
         pool=grid.pool,

@@ -93,15 +93,17 @@ class Retention:
         await self._reached_head()
         return await rules.remove_unheld(self._pool, self._objects, self._held)
 
-    async def purge(self) -> Purged:
-        """Everything that is due, to the end."""
+    async def purge(self, *, orphans: bool = False) -> Purged:
+        """Everything that is due, to the end. With `orphans` also objects of which this log knows nothing: right only
+        when no other installation uses the same store."""
         done = Purged()
         done.executions_without_files = await self._all(self.expire_objects)
         done.executions_without_lines = await self._all(self.expire_logs)
         done.cache_entries = await self._all(self.expire_cache)
         done.uploads = await self._all(self.forget_uploads)
         done.lines = await self._all(self.delete_lines)
-        await self._release_orphans()
+        if orphans:
+            await self._release_orphans()
         done.objects = await self._all(self.remove_objects)
         return done
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-from api.one_service import Live
+from api.one_service import Live, service
 
 MIB = 1024 * 1024
 SIZE_MIB = 128
@@ -53,3 +53,12 @@ def test_memory_stays_flat_while_a_large_file_goes_in_and_comes_back(live: Live)
             size += len(piece)
     assert (size, fetched.hexdigest()) == (SIZE_MIB * MIB + 1, digest.hexdigest())
     assert peak_mib(process) - before < GROWTH_MAX_MIB
+
+
+def test_outputs_beyond_the_quota_are_dropped_and_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with service(tmp_path, slots=1, objects_quota_bytes=3000) as live:
+        ended = live.run("open('fits', 'w').write('x' * 10); open('large', 'w').write('x' * 5000)")
+        assert ended["status"] == "completed", ended
+        assert list(ended["download_urls"]) == ["fits"]
+        assert ended["execution_metadata"]["outputs_dropped"] == "large"

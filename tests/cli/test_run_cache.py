@@ -56,19 +56,20 @@ def test_purge_cleans_up_while_the_service_runs_and_while_it_does_not(user: User
         os.utime(path, (1, 1))
         return path
 
-    def purge() -> dict[str, int]:
-        ran = user.rgrid("purge", "--data-dir", str(user.home / "data"), "--json")
+    def purge(*words: str) -> dict[str, int]:
+        ran = user.rgrid("purge", "--data-dir", str(user.home / "data"), "--json", *words)
         assert ran.returncode == 0, ran.stderr
         done: dict[str, int] = json.loads(ran.stdout)
         return done
 
     with user.up("--port", "0"):
         orphan = left_behind("c")
-        assert purge()["objects"] == 1
+        assert purge()["objects"] == 0
+        assert purge("--orphans")["objects"] == 1
         assert not orphan.exists()
     orphan, young = left_behind("d"), left_behind("e")
     os.utime(young)
-    done = purge()
+    done = purge("--orphans")
     assert done == {
         "executions_without_files": 0, "executions_without_lines": 0, "cache_entries": 0, "uploads": 0, "lines": 0,
         "objects": 1,

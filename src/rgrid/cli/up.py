@@ -103,6 +103,11 @@ def worker(args: argparse.Namespace, console: Console) -> int:
 
 def add_purge(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", metavar="DIR", type=Path, help="where everything is kept (RGRID_DATA_DIR)")
+    parser.add_argument(
+        "--orphans",
+        action="store_true",
+        help="also objects that no record names; never when installations share a store",
+    )
     parser.epilog = (
         "The service does this by itself, a little at a time; purge does all of it at once, and also while the\n"
         "service is down. It works on the database of --data-dir or of RGRID_DATABASE_URL. What an execution that\n"
@@ -117,7 +122,7 @@ def purge(args: argparse.Namespace, console: Console) -> int:
 
     chosen = settings.load({"data_dir": args.data_dir})
     _warn_of_unknown_names(console)
-    done = msgspec.to_builtins(app.purge(chosen))
+    done = msgspec.to_builtins(app.purge(chosen, orphans=args.orphans))
     if console.json:
         console.document(done)
     else:
