@@ -28,6 +28,12 @@ ALPHA = "import alpha; print(alpha.VERSION)"
 AT_EVERY_START = (
     "import os; cache = os.environ.get('UV_CACHE_DIR'); cache and os.mkdir(cache + '/x'); print('started')\n"
 )
+# Run while the package is built: it writes down what it sees there.
+LOOKS_AROUND = """
+import os
+seen = [sorted(os.environ), os.getuid(), os.listdir("PLACE"), [pid for pid in os.listdir("/proc") if pid.isdigit()]]
+open("probe.py", "a").write(f"SEEN = {seen!r}\\n")
+"""
 AGAIN = f"{MARK}trying again, with building packages from source"
 
 
@@ -44,6 +50,7 @@ class Bench:
         wheels.wheel(self.wheels, "beta", "1.0", requires=("alpha<2",))
         wheels.wheel(self.wheels, "delta", **{"delta.pth": AT_EVERY_START})
         wheels.source(self.wheels, "gamma")
+        wheels.source(self.wheels, "probe", build=LOOKS_AROUND.replace("PLACE", str(self.folder)))
         wheels.source(self.wheels, "endless", build="import time\ntime.sleep(60)\n")
         self.index = PackageIndex(env={"UV_FIND_LINKS": str(self.wheels)}, no_index=True, folders=(self.wheels,))
         self.boxes = Boxes(warm=warm, highest=highest, shown=[self.wheels, *of_this_machine().folders])
@@ -149,6 +156,16 @@ def test_a_package_that_comes_as_source_is_built_apart_from_what_installations_s
     assert AGAIN in said
     cached = [path.name for path in (bench.boxes.jobs / ".environments/cache").rglob("*gamma*")]
     assert not [name for name in cached if name.endswith(".whl")]
+
+
+def test_what_builds_a_package_sees_neither_the_machine_nor_the_environment_of_the_service(bench: Bench) -> None:
+    script = "import json, probe; print(json.dumps(probe.SEEN))"
+    outcome, said = only(bench.run({"script": script, "needs": "probe\n"}))
+    assert outcome.end == "completed", said
+    names, uid, beside, processes = json.loads(said[-1])
+    assert not [name for name in names if "SECRET" in name or name.startswith("RGRID")]
+    assert (uid, beside) == (1000, ["packages"])
+    assert len(processes) < 10
 
 
 def test_what_a_package_runs_at_every_start_runs_with_the_script_and_not_where_installations_share(

@@ -13,6 +13,7 @@ def test_the_settings_of_pip_are_said_in_the_words_of_uv(tmp_path: Path) -> None
             "PIP_TRUSTED_HOST": "index.example",
             "PIP_PROXY": "http://proxy.example:3128",
             "PIP_DEFAULT_TIMEOUT": "180",
+            "PIP_RETRIES": "0",
             "PIP_PASSWORD_OF_SOMETHING_ELSE": "stays outside",
             "AWS_SECRET_ACCESS_KEY": "stays outside",
         },
@@ -27,6 +28,7 @@ def test_the_settings_of_pip_are_said_in_the_words_of_uv(tmp_path: Path) -> None
         "UV_INSECURE_HOST": "index.example",
         "ALL_PROXY": "http://proxy.example:3128",
         "UV_HTTP_TIMEOUT": "180",
+        "UV_HTTP_RETRIES": "0",
     }
     assert set(index.masked) == {"very-secret", "user"}
 

@@ -38,6 +38,7 @@ _PIP: Final = (
     "proxy",
     "timeout",
     "default-timeout",
+    "retries",
 )
 _PIP_NAMES: Final = tuple("PIP_" + name.upper().replace("-", "_") for name in _PIP)
 _PLACES: Final = ("PIP_CONFIG_FILE", "UV_CONFIG_FILE")
