@@ -63,7 +63,9 @@ def test_two_workers_together_never_run_more_than_max_parallel(start_service: St
     workers = [Worker(service, f"worker-{number}", slots=4) for number in range(2)]
     for worker in workers:
         stopping.append(worker)
-        worker.start()
+        worker.spawn()
+    for worker in workers:
+        worker.registered()
     batch_id = created(service, SCRIPT, ITEMS, max_parallel=LIMIT)
     assert ended(service, batch_id).counts.completed == ITEMS
     log = events(service.dsn)
