@@ -16,8 +16,8 @@ from rgrid.kernel.messages import AnyRecorded
 from rgrid.postgres.pool import open_pool
 
 ITEMS = 40
-LIMIT = 3
-SCRIPT = "import time; time.sleep(0.05)"
+LIMIT = 3  # more than one worker of the test has slots for
+SCRIPT = "import time; time.sleep(0.1)"
 
 
 def events(dsn: str) -> Sequence[AnyRecorded]:
@@ -60,7 +60,7 @@ def peak(log: Sequence[AnyRecorded]) -> int:
 
 def test_two_workers_together_never_run_more_than_max_parallel(start_service: Starter, stopping: list[Program]) -> None:
     service = start_service(slots=0)
-    workers = [Worker(service, f"worker-{number}", slots=4) for number in range(2)]
+    workers = [Worker(service, f"worker-{number}", slots=2) for number in range(2)]
     for worker in workers:
         stopping.append(worker)
         worker.spawn()
