@@ -163,7 +163,9 @@ def summary(row: Mapping[str, Any]) -> ExecutionSummary:
 
 
 # Members of the resource that nothing of this installation fills.
-_NOT_HERE: Final[dict[str, Any]] = dict.fromkeys(("runtime_image", "requirements_content", "schedule_id", "workflow_run_id"))
+_NOT_HERE: Final[dict[str, Any]] = dict.fromkeys(
+    ("runtime_image", "requirements_content", "schedule_id", "workflow_run_id")
+)
 
 
 def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionResponse:
