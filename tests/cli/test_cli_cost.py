@@ -36,8 +36,8 @@ def test_no_amount_zero_and_less_are_refused_with_a_note(text: str) -> None:
 def test_what_was_spent_is_shown_with_a_bar_for_each_day(grid: Grid, tmp_path: Path) -> None:
     script = tmp_path / "s.py"
     script.write_text("import time; time.sleep(0.5)")
-    assert grid.rgrid("run", "--metadata", "team=sales", script).returncode == 0
-    shown = grid.rgrid("cost", "--by", "metadata.team", env={"COLUMNS": "80"})
+    assert grid.rgrid("run", "--metadata", "purse=sales", script).returncode == 0
+    shown = grid.rgrid("cost", "--by", "metadata.purse", env={"COLUMNS": "80"})
     assert shown.returncode == 0, shown.stderr
     assert re.search(r"^\S+ for \d+ executions?, \d{4}-\d\d-\d\d to \d{4}-\d\d-\d\d \(UTC\)$", shown.stdout, re.M)
     assert re.search(r"^\d{4}-\d\d-\d\d +\d+ +.+ s +\S+ +█+$", shown.stdout, re.M)
