@@ -232,9 +232,10 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 async def page(connection: Queryable, wanted: Filter, window: Window) -> Rows:
     """Rows with the columns of `ExecutionSummary`."""
     total = await _total(connection, wanted)
-    where = _where(wanted, wanted.since, wanted.until)
+    few = total <= GATHERED_MAX
+    where = _where(wanted, wanted.since, wanted.until, by_facets=few)
     source = "executions"
-    if total <= GATHERED_MAX and where.sql:
+    if few and where.sql:
         # Behind `offset 0` the database looks for the matches by the index that finds them, not by the one that
         # is in order: few matches may lie anywhere in that.
         source, where = f"(select * from executions{where.sql} offset 0) as gathered", Where(where.args)  # noqa: S608
@@ -257,13 +258,17 @@ async def _within_days(connection: Queryable, wanted: Filter, where: Where) -> W
     return where.also("created_at >= {}", days["first"]).also("created_at < {}", days["last"])
 
 
-def _where(wanted: Filter, since: datetime | None, until: datetime | None, args: Sequence[Any] = ()) -> Where:
+def _where(
+    wanted: Filter, since: datetime | None, until: datetime | None, args: Sequence[Any] = (), *, by_facets: bool
+) -> Where:
+    """`by_facets`: the index of facets may be used, which reads all that have them. Otherwise they are looked at row
+    by row, for who reads a part of the list in its order."""
     where = Where(args)
     for column in ("status", "failure_reason", "batch_id", "name"):
         where.equal(column, getattr(wanted, column))
     facets = [] if wanted.runtime is None else [_facet("runtime", wanted.runtime)]
     if facets := facets + _facets(None, None, wanted.metadata):
-        where.add("facets @> {}::uuid[]", facets)
+        where.add("facets @> {}::uuid[]" if by_facets else "(facets @> {}::uuid[]) is true", facets)
     if since is not None:
         where.add("created_at >= {}", since)
     if until is not None:
@@ -281,7 +286,7 @@ async def _total(connection: Queryable, wanted: Filter) -> int:
     for piece in cut(wanted.since, wanted.until, buckets):
         if piece.hours == 0:
             source, counted = "executions", "count(*)"
-            where = _where(wanted, piece.begin, piece.end, args)
+            where = _where(wanted, piece.begin, piece.end, args, by_facets=not buckets)
         else:
             source, counted = "executions_counts", "coalesce(sum(matches), 0)"
             where = _counters(wanted, facets[0] if facets else _EVERYTHING, piece, args)
