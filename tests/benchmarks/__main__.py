@@ -3,9 +3,16 @@
 import argparse
 from pathlib import Path
 
-from tests.benchmarks import batch, noop, report, start, submit, up
+from tests.benchmarks import batch, lists, noop, report, start, submit, up
 
-BENCHMARKS = {"batch": batch.run, "submit": submit.run, "start": start.run, "noop": noop.run, "up": up.run}
+BENCHMARKS = {
+    "submit": submit.run,
+    "start": start.run,
+    "noop": noop.run,
+    "up": up.run,
+    "batch": batch.run,
+    "lists": lists.run,
+}
 
 
 def main() -> None:

@@ -41,11 +41,12 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Where:
-    """Conditions joined by AND. Each `{}` in a condition becomes the number of its parameter."""
+    """Conditions joined by AND. Each `{}` in a condition becomes the number of its parameter, counted on from those
+    that the query has already."""
 
-    def __init__(self) -> None:
+    def __init__(self, args: Sequence[Any] = ()) -> None:
         self._conditions: list[str] = []
-        self.args: list[Any] = []
+        self.args: list[Any] = list(args)
 
     def add(self, condition: str, *args: object) -> None:
         self._conditions.append(condition.format(*(f"${len(self.args) + n + 1}" for n in range(len(args)))))
@@ -56,54 +57,90 @@ class Where:
         if value is not None:
             self.add(f"{column} = {{}}", value)
 
+    def also(self, condition: str, *args: object) -> "Where":
+        """A copy with one condition more."""
+        copy = Where(self.args)
+        copy._conditions = list(self._conditions)
+        copy.add(condition, *args)
+        return copy
+
     @property
     def sql(self) -> str:
         return " where " + " and ".join(self._conditions) if self._conditions else ""
 
 
-async def select(connection: Queryable, *, columns: str, source: str, where: Where, window: Window) -> Rows:
-    """One page and the total. `columns` and `source` are SQL of the caller's own. Nulls sort last in both directions.
-    Raises Invalid (`invalid_cursor`) when `after` doesn't fit the keys."""
+async def select(
+    connection: Queryable, *, columns: str, source: str, where: Where, window: Window, total: int | None = None
+) -> Rows:
+    """One page and the total, which is counted unless the caller knows it. `columns` and `source` are SQL of the
+    caller's own. Nulls sort last in both directions. Raises Invalid (`invalid_cursor`) when `after` doesn't fit the
+    keys."""
     assert window.limit <= LIMIT_MAX
-    total: int = await connection.fetchval(f"select count(*) from {source}{where.sql}", *where.args)  # noqa: S608
-    if window.after is not None:
-        _seek(where, window, window.after)
-    direction = "desc" if window.descending else "asc"
-    order = ", ".join(f"{key.name} {direction}{' nulls last' if key.nullable else ''}" for key in window.keys)
-    rows = await connection.fetch(
-        f"select {columns} from {source}{where.sql} order by {order}"  # noqa: S608
-        f" limit {window.limit + 1} offset {window.offset}",
-        *where.args,
-    )
-    return Rows(rows=[dict(row) for row in rows], total=total)
+    assert not any(key.nullable for key in window.keys[1:]), "only what a list is ordered by first can be null"
+    after = None if window.after is None else _bounds(window, window.after)
+    if total is None:
+        total = await connection.fetchval(f"select count(*) from {source}{where.sql}", *where.args)  # noqa: S608
+    assert total is not None
+    if total <= window.offset:
+        return Rows(rows=[], total=total)
+    wanted = window.limit + 1
+    if not window.keys[0].nullable:
+        query = _Ordered(connection, columns, source, where, window)
+        return Rows(rows=await query.rows(after, window.offset, wanted), total=total)
+    # Two reads, each in the order of one index: an index that holds nulls last in one direction has them first in
+    # the other.
+    name, offset = window.keys[0].name, window.offset
+    rows: list[dict[str, Any]] = []
+    if after is None or after[0] is not None:
+        known = _Ordered(connection, columns, source, where.also(f"{name} is not null"), window)
+        rows = await known.rows(after, offset, wanted)
+        after = None
+        if not rows and offset:
+            offset -= await known.count()
+    if len(rows) < wanted:
+        nulls = _Ordered(connection, columns, source, where.also(f"{name} is null"), window)
+        rows += await nulls.rows(after, 0 if rows else offset, wanted - len(rows))
+    return Rows(rows=rows, total=total)
 
 
-def _seek(where: Where, window: Window, after: Sequence[Value]) -> None:
+class _Ordered:
+    """Rows in the order of the keys, of which the first is null in all rows or in none."""
+
+    def __init__(self, connection: Queryable, columns: str, source: str, where: Where, window: Window) -> None:
+        self._connection = connection
+        self._columns = columns
+        self._source = source
+        self._where = where
+        self._window = window
+
+    async def count(self) -> int:
+        where = self._where
+        count: int = await self._connection.fetchval(
+            f"select count(*) from {self._source}{where.sql}",  # noqa: S608
+            *where.args,
+        )
+        return count
+
+    async def rows(self, after: Sequence[Any] | None, offset: int, limit: int) -> list[dict[str, Any]]:
+        where, keys, descending = self._where, self._window.keys, self._window.descending
+        if after is not None:
+            # A row comparison, since that is what an index serves at once.
+            seen = [(key, value) for key, value in zip(keys, after, strict=True) if value is not None]
+            names, marks = ", ".join(key.name for key, _ in seen), ", ".join("{}" for _ in seen)
+            where = where.also(f"({names}) {'<' if descending else '>'} ({marks})", *(value for _, value in seen))
+        order = ", ".join(f"{key.name} {'desc' if descending else 'asc'}" for key in keys)
+        rows = await self._connection.fetch(
+            f"select {self._columns} from {self._source}{where.sql} order by {order}"  # noqa: S608
+            f" limit {limit} offset {offset}",
+            *where.args,
+        )
+        return [dict(row) for row in rows]
+
+
+def _bounds(window: Window, after: Sequence[Value]) -> list[Any]:
     if len(after) != len(window.keys):
         raise _broken()
-    values = [_bound(value, key) for value, key in zip(after, window.keys, strict=True)]
-    condition = _beyond(window.keys, values, "<" if window.descending else ">")
-    where.add(condition, *(value for value in _named(window.keys, values) if value is not None))
-
-
-def _named(keys: Sequence[Key], values: Sequence[Any]) -> list[Any]:
-    """The parameters in the order in which `_beyond` names them."""
-    if not any(key.nullable for key in keys):
-        return list(values)
-    rest = _named(keys[1:], values[1:]) if len(keys) > 1 else []
-    return rest if values[0] is None else [values[0], values[0], *rest]
-
-
-def _beyond(keys: Sequence[Key], values: Sequence[Any], sign: str) -> str:
-    """Rows after the named one. A row comparison where it can be, since that is what an index serves at once."""
-    if not any(key.nullable for key in keys):
-        return f"({', '.join(key.name for key in keys)}) {sign} ({', '.join('{}' for _ in keys)})"
-    key = keys[0]
-    rest = _beyond(keys[1:], values[1:], sign) if len(keys) > 1 else "false"
-    if values[0] is None:
-        return f"({key.name} is null and {rest})"
-    null = f" or {key.name} is null" if key.nullable else ""
-    return f"({key.name} {sign} {{}}{null} or ({key.name} = {{}} and {rest}))"
+    return [_bound(value, key) for value, key in zip(after, window.keys, strict=True)]
 
 
 def _bound(value: Value, key: Key) -> Any:
