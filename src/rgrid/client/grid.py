@@ -5,78 +5,45 @@ with Client("http://127.0.0.1:8000", key) as grid:
     print(grid.wait(execution.execution_id).stdout)
 """
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final, TypeVar
-from urllib.parse import quote, urljoin
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import msgspec
+from rgrid.client.calls import PAGE_MAX, Calls, Submission
+from rgrid.client.delivery import RETRY_WAITS_S, RetryNote, drive, drive_each, no_note
+from rgrid.client.transport import Transport
 
-from rgrid.client.answers import (
-    Action,
-    Artifact,
-    DownloadUrl,
-    EventRecord,
-    Execution,
-    ExecutionRow,
-    Health,
-    InputFile,
-    Key,
-    LogLine,
-    Me,
-    NewKey,
-    Page,
-    Runtime,
-    Worker,
-)
-from rgrid.client.following import Followed, Follower
-from rgrid.client.problems import BadTransfer, GridError, Refused
-from rgrid.client.transfers import Progress, download, sha256_of, upload_all
-from rgrid.client.transport import RETRY_WAITS_S, Query, RetryNote, Transport, decoded, no_note
-
+__all__ = ["PAGE_MAX", "Client", "Submission"]
+P = ParamSpec("P")
 T = TypeVar("T")
-API: Final = "/api/v1"
-PAGE_MAX: Final = 1000
-PAGES_MAX: Final = 1_000_000
-WAIT_FIRST_S: Final = 0.05
-WAIT_LAST_S: Final = 2.0
-WAITS_MAX: Final = 1_000_000
 
 
-class Submission(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One script to run. Fields that are left alone take the service's defaults."""
+def _blocking(
+    call: Callable[Concatenate[Calls, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate["Client", P], T]:
+    """A call that returns when it is done."""
 
-    script_content: str
-    name: str | None = None
-    runtime: str | None = None
-    args: list[str] = []
-    env_vars: dict[str, str] = {}
-    secret_env: dict[str, str] = {}
-    timeout_seconds: int | None = None
-    cpu: float | None = None
-    memory_mb: int | None = None
-    network: bool = False
-    max_retries: int | None = None
-    requirements_content: str | None = None
-    user_metadata: dict[str, str] | None = None
-    batch_id: str | None = None
+    @wraps(call)
+    def blocked(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return drive(call(self.calls, *args, **kwargs))
+
+    return blocked
 
 
-class Declared(msgspec.Struct, frozen=True):
-    """An input file as it is declared to the service."""
+def _iterating(
+    call: Callable[Concatenate[Calls, P], AsyncGenerator[T, None]],
+) -> Callable[Concatenate["Client", P], Iterator[T]]:
+    """A call whose results come one by one, as they are asked for."""
 
-    name: str
-    size_bytes: int
-    sha256: str
+    @wraps(call)
+    def iterated(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        return drive_each(call(self.calls, *args, **kwargs))
 
-
-def no_progress(_bytes: int) -> None:
-    """Nobody watches."""
+    return iterated
 
 
 class Client:
-    """One service, one key. Every POST carries an Idempotency-Key that its repetitions keep."""
+    """One service, one key; safe to use from several threads. What each call does is written at `Calls`."""
 
     def __init__(
         self,
@@ -87,7 +54,8 @@ class Client:
         waits_s: tuple[float, ...] = RETRY_WAITS_S,
     ) -> None:
         self.transport = Transport(url, key, on_retry=on_retry, waits_s=waits_s)
-        self.url = self.transport.url
+        self.calls = Calls(self.transport.delivery)
+        self.url = self.calls.url
         self.key = key
 
     def __enter__(self) -> "Client":
@@ -96,184 +64,36 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.transport.close()
 
-    # ---------------------------------------------------------------- any resource
+    # any resource
+    document = _blocking(Calls.document)
+    pages = _iterating(Calls.pages)
 
-    def document(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Query = (),
-        body: object = None,
-        retry: bool = True,
-    ) -> Any:
-        """The JSON that the service answers, untouched; `path` comes after `/api/v1`."""
-        return decoded(self.transport.call(method, API + path, query=query, body=body, retry=retry))
+    # executions
+    submit = _blocking(Calls.submit)
+    get = _blocking(Calls.get)
+    executions = _iterating(Calls.executions)
+    cancel = _blocking(Calls.cancel)
+    retry = _blocking(Calls.retry)
+    wait = _blocking(Calls.wait)
+    inputs = _iterating(Calls.inputs)
+    events = _iterating(Calls.events)
 
-    def pages(self, path: str, query: Mapping[str, object] | None = None) -> Iterator[dict[str, Any]]:
-        """Every page of a list, by cursor."""
-        asked: dict[str, object] = dict(query or {})
-        for _ in range(PAGES_MAX):
-            page = self.document("GET", path, query=asked)
-            yield page
-            if not page["pagination"]["has_more"] or not page["pagination"]["next_cursor"]:
-                return
-            asked["cursor"] = page["pagination"]["next_cursor"]
-        raise GridError(f"{path} has more than {PAGES_MAX} pages.")
+    # logs
+    logs = _iterating(Calls.logs)
+    log_tail = _blocking(Calls.log_tail)
+    follow = _iterating(Calls.follow)
 
-    def _every(self, path: str, kind: type[T], query: Mapping[str, object] | None = None) -> Iterator[T]:
-        for page in self.pages(path, {"limit": PAGE_MAX, **(query or {})}):
-            yield from msgspec.convert(page, Page[kind]).data  # type: ignore[valid-type]
+    # artifacts
+    artifacts = _iterating(Calls.artifacts)
+    download = _blocking(Calls.download)
 
-    # ---------------------------------------------------------------- executions
-
-    def submit(
-        self,
-        submission: Submission,
-        inputs: Mapping[str, Path] | None = None,
-        progress: Progress = no_progress,
-        on_created: Callable[[Execution], None] | None = None,
-    ) -> Execution:
-        """Creates an execution and brings its inputs (name: local file), so that it can start."""
-        files = inputs or {}
-        declared = [Declared(name, path.stat().st_size, sha256_of(path)) for name, path in files.items()]
-        body = msgspec.to_builtins(submission)
-        if declared:
-            body["input_files"] = declared
-        execution = msgspec.convert(self.document("POST", "/executions", body=body), Execution)
-        if on_created is not None:
-            on_created(execution)
-        if execution.upload_urls:
-            self._upload(execution.execution_id, execution.upload_urls, files, declared, progress)
-        return execution
-
-    def _upload(
-        self,
-        execution_id: str,
-        urls: Mapping[str, str],
-        files: Mapping[str, Path],
-        declared: Sequence[Declared],
-        progress: Progress,
-    ) -> None:
-        sizes = {each.name: each.size_bytes for each in declared}
-        plan = {name: (urljoin(self.url, url), files[name], sizes[name]) for name, url in urls.items()}
-
-        def once_more(name: str) -> str:
-            for file in self.inputs(execution_id):
-                if file.name == name and file.upload_url:
-                    return urljoin(self.url, file.upload_url)
-            raise BadTransfer(f"The service gives no address to upload {name} to.")
-
-        upload_all(self.transport, plan, progress, once_more)
-        self.document("POST", f"/executions/{execution_id}/inputs/complete")
-
-    def get(self, execution_id: str) -> Execution:
-        return msgspec.convert(self.document("GET", f"/executions/{quote(execution_id, safe='')}"), Execution)
-
-    def executions(self, *, metadata: Mapping[str, str] | None = None, **filters: object) -> Iterator[ExecutionRow]:
-        """All executions that match, newest first: status, batch_id, runtime, name, since, until …"""
-        named = {f"metadata[{key}]": value for key, value in (metadata or {}).items()}
-        return self._every("/executions", ExecutionRow, {**filters, **named})
-
-    def cancel(self, execution_id: str, reason: str | None = None) -> Action:
-        body = {"reason": reason} if reason else None
-        path = f"/executions/{quote(execution_id, safe='')}/cancel"
-        return msgspec.convert(self.document("POST", path, body=body), Action)
-
-    def retry(self, execution_id: str) -> Execution:
-        """A new execution of the same script with the same inputs."""
-        path = f"/executions/{quote(execution_id, safe='')}/retry"
-        return msgspec.convert(self.document("POST", path), Execution)
-
-    def wait(self, execution_id: str, timeout_s: float | None = None) -> Execution:
-        """The execution once it is over; raises GridError after `timeout_s`."""
-        started, pause_s = time.monotonic(), WAIT_FIRST_S
-        for _ in range(WAITS_MAX):
-            execution = self.get(execution_id)
-            if execution.is_over:
-                return execution
-            if timeout_s is not None and time.monotonic() - started > timeout_s:
-                break
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, WAIT_LAST_S)
-        raise GridError(f"{execution_id} is still {execution.status}.")
-
-    def inputs(self, execution_id: str) -> Iterator[InputFile]:
-        return self._every(f"/executions/{quote(execution_id, safe='')}/inputs", InputFile)
-
-    def events(self, execution_id: str) -> Iterator[EventRecord]:
-        return self._every(f"/executions/{quote(execution_id, safe='')}/events", EventRecord)
-
-    # ---------------------------------------------------------------- logs
-
-    def logs(
-        self, execution_id: str, *, after: int = -1, stream: str | None = None, attempt: int | None = None
-    ) -> Iterator[LogLine]:
-        """The stored lines with a sequence number above `after`, in order."""
-        path = f"/executions/{quote(execution_id, safe='')}/logs"
-        query = {"after": after, "stream": stream, "attempt": attempt}
-        return self._every(path, LogLine, query)
-
-    def log_tail(self, execution_id: str, count: int, stream: str | None = None) -> list[LogLine]:
-        """The last `count` lines (at most 1,000)."""
-        path = f"/executions/{quote(execution_id, safe='')}/logs"
-        query = {"tail": count, "stream": stream}
-        return msgspec.convert(self.document("GET", path, query=query), Page[LogLine]).data
-
-    def follow(self, execution_id: str, cursor: int = -1, stream: str | None = None) -> Iterator[Followed]:
-        """Lines and changes of status as they come, to the end; survives restarts of the service."""
-        return iter(Follower(self, execution_id, cursor, stream))
-
-    # ---------------------------------------------------------------- artifacts
-
-    def artifacts(self, execution_id: str, artifact_type: str | None = None) -> Iterator[Artifact]:
-        path = f"/executions/{quote(execution_id, safe='')}/artifacts"
-        return self._every(path, Artifact, {"artifact_type": artifact_type})
-
-    def download(self, artifact: Artifact, folder: Path, progress: Progress = no_progress) -> Path:
-        """One artifact into `folder`, checked; a file that is there stays, the new one is called `name_1`."""
-        answer = self.document("POST", "/artifacts/download-url", body={"artifact_id": artifact.artifact_id})
-        signed = msgspec.convert(answer, DownloadUrl)
-        url = urljoin(self.url, signed.download_url)
-        sha256 = signed.sha256 or artifact.sha256
-        return download(self.transport, url, folder, artifact.filename, sha256, signed.size_bytes, progress)
-
-    # ---------------------------------------------------------------- who, where, how
-
-    def me(self) -> Me:
-        return msgspec.convert(self.document("GET", "/me"), Me)
-
-    def keys(self) -> Iterator[Key]:
-        return self._every("/keys", Key)
-
-    def create_key(
-        self, name: str, scopes: Iterable[str], description: str | None = None, expires_at: str | None = None
-    ) -> NewKey:
-        body = {"name": name, "scopes": list(scopes), "description": description, "expires_at": expires_at}
-        kept = {field: value for field, value in body.items() if value is not None}
-        return msgspec.convert(self.document("POST", "/keys", body=kept), NewKey)
-
-    def rotate_key(self, key_id: str, grace_seconds: int | None = None) -> NewKey:
-        body = None if grace_seconds is None else {"grace_seconds": grace_seconds}
-        return msgspec.convert(self.document("POST", f"/keys/{quote(key_id, safe='')}/rotate", body=body), NewKey)
-
-    def revoke_key(self, key_id: str) -> Action:
-        return msgspec.convert(self.document("DELETE", f"/keys/{quote(key_id, safe='')}"), Action)
-
-    def workers(self, status: str | None = None) -> Iterator[Worker]:
-        return self._every("/workers", Worker, {"status": status})
-
-    def runtimes(self) -> Iterator[Runtime]:
-        return self._every("/runtimes", Runtime)
-
-    def health(self) -> Health:
-        return msgspec.convert(self.health_document(), Health)
-
-    def health_document(self) -> Any:
-        """How the service is, also when it is down but still able to say so."""
-        try:
-            return self.document("GET", "/health", retry=False)
-        except Refused as error:
-            if "health" not in error.members:
-                raise
-            return error.members["health"]
+    # who, where, how
+    me = _blocking(Calls.me)
+    keys = _iterating(Calls.keys)
+    create_key = _blocking(Calls.create_key)
+    rotate_key = _blocking(Calls.rotate_key)
+    revoke_key = _blocking(Calls.revoke_key)
+    workers = _iterating(Calls.workers)
+    runtimes = _iterating(Calls.runtimes)
+    health = _blocking(Calls.health)
+    health_document = _blocking(Calls.health_document)
