@@ -37,6 +37,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "demo": Command("demo.command", "see it work: real data, real scripts, nothing left behind", talks=False),
         "login": Command("login", "save the address and the key of a service"),
         "init": Command("login", "the same as login"),
+        "profiles": Command("profiles", "list, choose and forget saved services", talks=False),
     },
     "Run scripts": {
         "run": Command("run", "run a script on the grid as if it ran here"),
@@ -55,6 +56,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "runtimes": Command("overview", "list the languages and versions that scripts may use"),
         "keys": Command("keys", "create, list, rotate and revoke API keys"),
         "version": Command("overview", "show the version"),
+        "completion": Command("completion", "print what makes bash, zsh or fish complete commands", talks=False),
     },
     "Operate": {
         "worker": Command("up", "run scripts for a service that runs already", talks=False),
@@ -63,7 +65,18 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
     },
 }
 COMMANDS: Final = {name: command for group in GROUPS.values() for name, command in group.items()}
-ALIASES: Final = {"key": "keys", "runtime": "runtimes", "event": "events", "execution": "list", "executions": "list"}
+# Whoever knows a group under its singular or plural name finds it, but `worker` is a command of its own.
+ALIASES: Final = {
+    "key": "keys",
+    "runtime": "runtimes",
+    "event": "events",
+    "log": "logs",
+    "profile": "profiles",
+    "execution": "list",
+    "executions": "list",
+}
+# What may stand before the command, and whether a value follows.
+GLOBAL_OPTIONS: Final = {"--json": False, "--profile": True, "--api-url": True, "--api-key": True}
 EXAMPLES: Final = """\
 Examples:
   rgrid demo                              see everything work in under a minute
@@ -143,9 +156,9 @@ def _dispatch(words: list[str], console: Console) -> int:
     if name == "help":
         return _help(after)
     # What follows the script belongs to the script, also what looks like an option of ours.
-    own, passed = script_split(after) if name == "run" else (after, [])
+    own, passed = _own_and_passed(name, after)
     console.json = "--json" in before + own
-    parser = _parser(name)
+    parser = make_parser(name)
     args = parser.parse_args(before + own)
     args.passed = passed
     handler = getattr(args, "handler", None)
@@ -153,6 +166,15 @@ def _dispatch(words: list[str], console: Console) -> int:
         parser.print_help()
         return 2
     return int(handler(args, console))
+
+
+def _own_and_passed(name: str, after: list[str]) -> tuple[list[str], list[str]]:
+    """What a command reads itself, and what it hands on as it is."""
+    if name == "run":
+        return script_split(after)
+    if name == "completion" and after[:1] == ["words"]:
+        return after[:1], after[1:]
+    return after, []
 
 
 def _split(words: list[str]) -> tuple[list[str], str, list[str]]:
@@ -167,8 +189,8 @@ def _split(words: list[str]) -> tuple[list[str], str, list[str]]:
             return before, "version", []
         if not word.startswith("-"):
             return before, _command(word), words[position + 1 :]
-        taken = 2 if word in ("--profile", "--api-url", "--api-key") else 1
-        if taken == 1 and word.partition("=")[0] not in ("--json", "--profile", "--api-url", "--api-key"):
+        taken = 2 if GLOBAL_OPTIONS.get(word) else 1
+        if taken == 1 and word.partition("=")[0] not in GLOBAL_OPTIONS:
             raise Usage(f"There is no option {word} before the command.", "rgrid --help")
         before += words[position : position + taken]
         position += taken
@@ -183,7 +205,8 @@ def _command(word: str) -> str:
     return name
 
 
-def _parser(name: str) -> Parser:
+def make_parser(name: str) -> Parser:
+    """Everything that one command understands."""
     command = COMMANDS[name]
     shared = argparse.ArgumentParser(add_help=False)
     group = shared.add_argument_group("everywhere")
@@ -209,7 +232,7 @@ def _parser(name: str) -> Parser:
 
 def _help(words: list[str]) -> int:
     if words and words[0] != "help":
-        _parser(_command(words[0])).print_help()
+        make_parser(_command(words[0])).print_help()
         return 0
     print("rgrid runs scripts on your machines as if they ran here, and remembers everything that happened.\n")
     print("Usage: rgrid COMMAND [OPTIONS]\n")

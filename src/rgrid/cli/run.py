@@ -12,10 +12,11 @@ from rgrid import settings
 from rgrid.cli import arguments
 from rgrid.cli.connection import connect
 from rgrid.cli.inputs import Mapped, map_arguments, read_script, runtime_for
+from rgrid.cli.leaving import shall_cancel
 from rgrid.cli.output import Bar, Console, Usage, duration, plain, size
 from rgrid.client.answers import Artifact, Ended, Execution, LogLine
 from rgrid.client.grid import Client, Submission
-from rgrid.client.problems import GridError
+from rgrid.client.problems import GridError, Refused
 
 TIMED_OUT: Final = 124
 INTERRUPTED: Final = 130
@@ -59,7 +60,8 @@ def add_run(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -
     parser.epilog = (
         "Everything after SCRIPT goes to the script. Files among ARGS are sent along; files that the script\n"
         "makes come back, and a file that is already here stays. The exit code is the script's; 124 means\n"
-        "out of time, 130 that you left with Ctrl-C (the run goes on), 2 a mistake in the command.\n\n"
+        "out of time, 130 that you left with Ctrl-C, 2 a mistake in the command. On a terminal Ctrl-C asks\n"
+        "whether to detach or to cancel, and once more detaches at once; without a terminal the run goes on.\n\n"
         "Examples:\n"
         "  rgrid run hello.py\n"
         "  rgrid run analyse.py data/sales.csv --top 10\n"
@@ -154,10 +156,24 @@ class _Run:
             with contextlib.suppress(GridError):
                 self.client.cancel(self.execution_id, "interrupted while its inputs were being sent")
             self.console.fail(f"Interrupted; {self.execution_id} was cancelled.", name="interrupted")
+        elif shall_cancel(self.console, self.execution_id):
+            self._cancelled()
         else:
             following = f"rgrid logs -f {self.execution_id} (follow it again) or rgrid cancel {self.execution_id}"
             self.console.fail(f"You left; {self.execution_id} goes on.", following=following, name="interrupted")
         return INTERRUPTED
+
+    def _cancelled(self) -> None:
+        try:
+            self.client.cancel(self.execution_id, "interrupted by whoever started it")
+        except Refused as error:
+            if error.code != "illegal_transition":
+                raise
+            following = f"rgrid status {self.execution_id} or rgrid download {self.execution_id}"
+            self.console.fail(f"{self.execution_id} was over already.", following=following, name="interrupted")
+        else:
+            following = f"rgrid status {self.execution_id} or rgrid retry {self.execution_id}"
+            self.console.fail(f"{self.execution_id} is being cancelled.", following=following, name="interrupted")
 
 
 def download_all(
