@@ -5,8 +5,10 @@ import difflib
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import groupby
 from typing import Final, NamedTuple, NoReturn
 
 import msgspec
@@ -81,7 +83,7 @@ EXAMPLES: Final = """\
 Examples:
   rgrid demo                              see everything work in under a minute
   rgrid up                                start a service here
-  rgrid run analyse.py data.csv --top 10  run a script there, get its output and files here
+  rgrid run analyse.py data.csv --top 10  run it there, get output and files
   rgrid logs -f exec_01JB2Z4M7K8P9Q0R1S   follow a script that is running
   rgrid list --status failed --json       for programs
 
@@ -108,6 +110,16 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=26, width=shutil.get_terminal_size((HELP_WIDTH, 24)).columns - 2)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Running text is set anew where the lines are too long; examples stay as they are."""
+        if max(map(len, text.splitlines()), default=0) <= width:
+            return super()._fill_text(text, width, indent)
+        filled: list[str] = []
+        for is_running, group in groupby(text.splitlines(), lambda line: bool(line) and not line.startswith(" ")):
+            lines = list(group)
+            filled += textwrap.wrap(" ".join(lines), width) if is_running else lines
+        return "\n".join(filled)
 
 
 class Parser(argparse.ArgumentParser):
@@ -234,12 +246,13 @@ def _help(words: list[str]) -> int:
     if words and words[0] != "help":
         make_parser(_command(words[0])).print_help()
         return 0
-    print("rgrid runs scripts on your machines as if they ran here, and remembers everything that happened.\n")
+    print("rgrid runs scripts on your machines as if they ran here,\nand remembers everything that happened.\n")
     print("Usage: rgrid COMMAND [OPTIONS]\n")
+    width = max(map(len, COMMANDS))
     for title, commands in GROUPS.items():
         print(f"{title}:")
         for name, command in commands.items():
-            print(f"  {name:<10} {command.says}")
+            print(f"  {name:<{width}}  {command.says}")
         print()
     print(EXAMPLES)
     return 0

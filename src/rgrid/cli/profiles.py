@@ -23,6 +23,7 @@ def add_profiles(parser: argparse.ArgumentParser, shared: argparse.ArgumentParse
             formatter_class=parser.formatter_class,
         )
 
+    parser.set_defaults(handler=list_profiles)
     command("list", "list the saved services").set_defaults(handler=list_profiles)
     use = command("use", "make one the current one")
     use.add_argument("name", metavar="NAME")
