@@ -143,6 +143,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # What the command line uses to find the service.
     api_url: Annotated[str | None, _says("the service that the command line talks to")] = None
     api_key: Annotated[str | None, _says("the key that the command line sends")] = None
+    profile: Annotated[str | None, _says("the saved service that the command line talks to")] = None
 
     origins: dict[str, Origin] = {}
 

@@ -39,7 +39,7 @@ def test_the_help_has_one_line_for_each_command(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     for name, command in COMMANDS.items():
         assert [line for line in lines if line.split()[:1] == [name] and line.endswith(command.says)], name
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 80
     assert "Examples:" in done.stdout
 
 

@@ -10,7 +10,6 @@ from cutting_proxy import CuttingProxy, Fault
 from running_grid import Grid
 
 from rgrid.client.answers import Ended, LogLine
-from rgrid.client.following import Follower
 from rgrid.client.grid import Client, Submission
 from rgrid.client.problems import Refused
 
@@ -134,7 +133,7 @@ def test_a_follower_that_may_not_is_told_why(
     with grid.client() as client, Client(grid.url, key or grid.key) as other:
         wanted = execution_id or client.submit(Submission(script_content="print(1)")).execution_id
         with pytest.raises(Refused) as refused:
-            list(Follower(other, wanted))
+            list(other.follow(wanted))
         assert refused.value.status == status
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rgrid.client.delivery import drive
 from rgrid.client.problems import BadTransfer
 from rgrid.client.transfers import download, safe_relative
 from rgrid.client.transport import Transport
@@ -39,7 +40,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 def fetch(url: str, folder: Path, name: str, sha256: str = SHA256, size_bytes: int = len(CONTENT)) -> Path:
     transport = Transport(url, None, waits_s=())
     try:
-        return download(transport, url, folder, name, sha256, size_bytes, lambda _: None)
+        return drive(download(transport.delivery, url, folder, name, sha256, size_bytes, lambda _: None))
     finally:
         transport.close()
 

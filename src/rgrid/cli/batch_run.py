@@ -1,9 +1,7 @@
 """`rgrid run --batch FILES SCRIPT`: one run for every file, watched in one line."""
 
 import argparse
-import contextlib
 import glob
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,13 +11,12 @@ import msgspec
 from rgrid.cli.batch_results import exit_code, explain, fetch_files
 from rgrid.cli.batch_view import BatchView
 from rgrid.cli.inputs import Mapped, add_file
+from rgrid.cli.leaving import Left, interrupted
 from rgrid.cli.output import Bar, Console, Usage, size
 from rgrid.client.batches import Item, NewBatch
 from rgrid.client.grid import Client, Submission
-from rgrid.client.problems import GridError
 
 ITEMS_MAX: Final = 10_000
-INTERRUPTED: Final = 130
 SHOWN_MAX: Final = 5
 
 
@@ -126,21 +123,9 @@ class _BatchRun:
 
     def interrupted(self) -> int:
         self._view.close()
-        console, batch_id = self._console, self._batch_id
-        if not batch_id:
-            console.fail("Interrupted; nothing was sent.", name="interrupted")
-        elif self._is_over:
-            following = f"rgrid batch download {batch_id}"
-            console.fail("Interrupted; some files did not arrive.", following=following, name="interrupted")
-        elif not self._is_uploaded or _shall_cancel(console):
-            reason = "interrupted" if self._is_uploaded else "interrupted while its inputs were being sent"
-            with contextlib.suppress(GridError):
-                self._client.batches.cancel(batch_id, reason)
-            console.fail(f"Interrupted; {batch_id} is being cancelled.", name="interrupted")
-        else:
-            following = f"rgrid batch watch {batch_id} (follow it again) or rgrid batch cancel {batch_id}"
-            console.fail(f"You left; {batch_id} goes on.", following=following, name="interrupted")
-        return INTERRUPTED
+        cancel = self._client.batches.cancel
+        left = Left(self._batch_id, "rgrid batch", "watch", self._is_uploaded, self._is_over, cancel)
+        return interrupted(self._console, left)
 
 
 def watch(client: Client, console: Console, batch_id: str, view: BatchView, *, has_lines: bool) -> None:
@@ -152,17 +137,6 @@ def watch(client: Client, console: Console, batch_id: str, view: BatchView, *, h
                 console.json_line(msgspec.to_builtins(batch))
     finally:
         view.close()
-
-
-def _shall_cancel(console: Console) -> bool:
-    """Asks whoever pressed Ctrl-C on a terminal; a second one means to leave."""
-    if not console.shows_bars or not sys.stdin.isatty():
-        return False
-    print("Leave it running? [Enter leaves, c cancels it] ", end="", file=sys.stderr, flush=True)
-    try:
-        return sys.stdin.readline().strip().lower() in ("c", "cancel")
-    except KeyboardInterrupt:
-        return False
 
 
 def _dry_run(client: Client, console: Console, submission: Submission, items: Sequence[Item]) -> int:

@@ -26,11 +26,10 @@ def address(args: argparse.Namespace) -> Address:
     flags = {"api_url": getattr(args, "api_url", None), "api_key": getattr(args, "api_key", None)}
     known = settings.load(flags)
     saved = credentials.load()
-    name = wanted or saved.current
+    name = wanted or known.profile or saved.current
     profile = saved.profiles.get(name) if name else None
-    if wanted and profile is None:
-        names = ", ".join(saved.profiles) or "none"
-        raise Failure(f"There is no profile {wanted}; saved: {names}.", f"rgrid login --profile {wanted}")
+    if name and name != saved.current and profile is None:
+        raise no_such_profile(name, saved)
     url, key = known.api_url, known.api_key
     origin: str = known.origins.get("api_url", "default")
     if wanted and profile:
@@ -44,6 +43,12 @@ def address(args: argparse.Namespace) -> Address:
     if key is None and profile and profile.api_url.rstrip("/") == url:
         key = profile.api_key
     return Address(url, key, origin)
+
+
+def no_such_profile(name: str, saved: credentials.Credentials) -> Failure:
+    names = ", ".join(saved.profiles) or "none"
+    following = "rgrid profiles list" if saved.profiles else f"rgrid login --profile {name}"
+    return Failure(f"There is no profile {name}; saved: {names}.", following)
 
 
 def connect(args: argparse.Namespace, console: Console, *, needs_key: bool = True) -> Client:

@@ -42,10 +42,14 @@ def load() -> Credentials:
 
 
 def save(profile: str, url: str, key: str, *, make_current: bool = True) -> None:
-    """Writes one profile; the file is replaced in one step and never readable by others."""
+    """Keeps one profile."""
     before = load()
     profiles = {**before.profiles, profile: Profile(url, key)}
-    after = Credentials(profile if make_current else before.current, profiles)
+    write(Credentials(profile if make_current else before.current, profiles))
+
+
+def write(after: Credentials) -> None:
+    """The file is replaced in one step and never readable by others."""
     folder = path().parent
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)

@@ -143,16 +143,16 @@ def list_(args: argparse.Namespace, console: Console) -> int:
         return 0
     shown = msgspec.convert(found.rows, list[ExecutionRow])
     console.table(
-        ("ID", "STATUS", "NAME", "RUNTIME", "CREATED", "DURATION", "COST"),
+        ("ID", "STATUS", "NAME", "CREATED", "DURATION", "COST", "RUNTIME"),
         [
             (
                 row.execution_id,
                 row.status,
                 (row.name or "-")[:40],
-                row.runtime,
                 moment(row.created_at),
                 duration(row.duration_ms),
                 display(row.cost_micros),
+                row.runtime,
             )
             for row in shown
         ],

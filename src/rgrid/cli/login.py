@@ -25,9 +25,9 @@ add_init = add_login
 
 
 def login(args: argparse.Namespace, console: Console) -> int:
-    name = getattr(args, "profile", None) or credentials.DEFAULT
-    flags = {"api_url": getattr(args, "api_url", None), "api_key": getattr(args, "api_key", None)}
+    flags = {name: getattr(args, name, None) for name in ("api_url", "api_key", "profile")}
     given = settings.load(flags)
+    name = given.profile or credentials.DEFAULT
     url = given.api_url or _ask(f"Address of the service [{DEFAULT_URL}]: ", "--api-url") or DEFAULT_URL
     key = given.api_key or _ask_key()
     with Client(url, key) as client:
@@ -35,7 +35,7 @@ def login(args: argparse.Namespace, console: Console) -> int:
     if name in credentials.load().profiles and not args.force:
         answer = _ask(f"Replace the profile {name}? [y/N] ", "--force")
         if answer.strip().lower() not in ("y", "yes"):
-            raise Failure(f"The profile {name} stays as it was.", "rgrid login --profile OTHER")
+            raise Failure(f"The profile {name} stays as it was.", "rgrid login --profile OTHER, or rgrid login --force")
     credentials.save(name, url.rstrip("/"), key)
     if console.json:
         console.document({"profile": name, "api_url": url, "actor": me.actor, "scopes": me.scopes})

@@ -5,8 +5,10 @@ import difflib
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import groupby
 from typing import Final, NamedTuple, NoReturn
 
 import msgspec
@@ -37,6 +39,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "demo": Command("demo.command", "see it work: real data, real scripts, nothing left behind", talks=False),
         "login": Command("login", "save the address and the key of a service"),
         "init": Command("login", "the same as login"),
+        "profiles": Command("profiles", "list, choose and forget saved services", talks=False),
     },
     "Run scripts": {
         "run": Command("run", "run a script on the grid as if it ran here"),
@@ -58,6 +61,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "estimate": Command("cost", "say what running a script would take and cost"),
         "keys": Command("keys", "create, list, rotate and revoke API keys"),
         "version": Command("overview", "show the version"),
+        "completion": Command("completion", "print what makes bash, zsh or fish complete commands", talks=False),
     },
     "Operate": {
         "worker": Command("up", "run scripts for a service that runs already", talks=False),
@@ -67,20 +71,25 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
     },
 }
 COMMANDS: Final = {name: command for group in GROUPS.values() for name, command in group.items()}
+# Whoever knows a group under its singular or plural name finds it, but `worker` is a command of its own.
 ALIASES: Final = {
     "key": "keys",
     "runtime": "runtimes",
     "event": "events",
+    "log": "logs",
+    "profile": "profiles",
     "execution": "list",
     "executions": "list",
     "batches": "batch",
 }
+# What may stand before the command, and whether a value follows.
+GLOBAL_OPTIONS: Final = {"--json": False, "--profile": True, "--api-url": True, "--api-key": True}
 EXAMPLES: Final = """\
 Examples:
   rgrid demo                              see everything work in under a minute
   rgrid up                                start a service here
-  rgrid run analyse.py data.csv --top 10  run a script there, get its output and files here
-  rgrid run --batch 'data/*.csv' s.py     run it once for every file, watch them all in one line
+  rgrid run analyse.py data.csv --top 10  run it there, get output and files
+  rgrid run --batch 'data/*.csv' s.py     run it once for every file
   rgrid logs -f exec_01JB2Z4M7K8P9Q0R1S   follow a script that is running
   rgrid list --status failed --json       for programs
 
@@ -108,6 +117,16 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=26, width=shutil.get_terminal_size((HELP_WIDTH, 24)).columns - 2)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Running text is set anew where the lines are too long; examples stay as they are."""
+        if max(map(len, text.splitlines()), default=0) <= width:
+            return super()._fill_text(text, width, indent)
+        filled: list[str] = []
+        for is_running, group in groupby(text.splitlines(), lambda line: bool(line) and not line.startswith(" ")):
+            lines = list(group)
+            filled += textwrap.wrap(" ".join(lines), width) if is_running else lines
+        return "\n".join(filled)
 
 
 class Parser(argparse.ArgumentParser):
@@ -156,9 +175,9 @@ def _dispatch(words: list[str], console: Console) -> int:
     if name == "help":
         return _help(after)
     # What follows the script belongs to the script, also what looks like an option of ours.
-    own, passed = script_split(after) if name == "run" else (after, [])
+    own, passed = _own_and_passed(name, after)
     console.json = "--json" in before + own
-    parser = _parser(name)
+    parser = make_parser(name)
     args = parser.parse_args(before + own)
     args.passed = passed
     handler = getattr(args, "handler", None)
@@ -166,6 +185,15 @@ def _dispatch(words: list[str], console: Console) -> int:
         parser.print_help()
         return 2
     return int(handler(args, console))
+
+
+def _own_and_passed(name: str, after: list[str]) -> tuple[list[str], list[str]]:
+    """What a command reads itself, and what it hands on as it is."""
+    if name == "run":
+        return script_split(after)
+    if name == "completion" and after[:1] == ["words"]:
+        return after[:1], after[1:]
+    return after, []
 
 
 def _split(words: list[str]) -> tuple[list[str], str, list[str]]:
@@ -180,8 +208,8 @@ def _split(words: list[str]) -> tuple[list[str], str, list[str]]:
             return before, "version", []
         if not word.startswith("-"):
             return before, _command(word), words[position + 1 :]
-        taken = 2 if word in ("--profile", "--api-url", "--api-key") else 1
-        if taken == 1 and word.partition("=")[0] not in ("--json", "--profile", "--api-url", "--api-key"):
+        taken = 2 if GLOBAL_OPTIONS.get(word) else 1
+        if taken == 1 and word.partition("=")[0] not in GLOBAL_OPTIONS:
             raise Usage(f"There is no option {word} before the command.", "rgrid --help")
         before += words[position : position + taken]
         position += taken
@@ -196,7 +224,8 @@ def _command(word: str) -> str:
     return name
 
 
-def _parser(name: str) -> Parser:
+def make_parser(name: str) -> Parser:
+    """Everything that one command understands."""
     command = COMMANDS[name]
     shared = argparse.ArgumentParser(add_help=False)
     group = shared.add_argument_group("everywhere")
@@ -222,14 +251,15 @@ def _parser(name: str) -> Parser:
 
 def _help(words: list[str]) -> int:
     if words and words[0] != "help":
-        _parser(_command(words[0])).print_help()
+        make_parser(_command(words[0])).print_help()
         return 0
-    print("rgrid runs scripts on your machines as if they ran here, and remembers everything that happened.\n")
+    print("rgrid runs scripts on your machines as if they ran here,\nand remembers everything that happened.\n")
     print("Usage: rgrid COMMAND [OPTIONS]\n")
+    width = max(map(len, COMMANDS))
     for title, commands in GROUPS.items():
         print(f"{title}:")
         for name, command in commands.items():
-            print(f"  {name:<10} {command.says}")
+            print(f"  {name:<{width}}  {command.says}")
         print()
     print(EXAMPLES)
     return 0

@@ -1,7 +1,10 @@
 """What the command line says and how: tables and colours for people, one JSON document for programs."""
 
 import os
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, TextIO
@@ -11,6 +14,11 @@ import msgspec
 from rgrid.kernel import clock
 
 BAR_WIDTH: Final = 24
+CELL_MIN: Final = 10
+WRAP_MIN: Final = 20
+COLUMNS_MIN: Final = 2
+WHOLE: Final = frozenset({"ID", "EXECUTION", "BATCH", "STATUS", "CREATED", "WHEN", "SEEN", "LAST USED"})
+_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 BAR_EVERY_MS: Final = 100
 _COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}
 STATUS_COLOURS: Final = {
@@ -92,9 +100,12 @@ class Console:
         return self.paint(text, STATUS_COLOURS.get(text))
 
     def table(self, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Columns as wide as their widest cell; a column called STATUS has colours."""
+        """Columns as wide as their widest cell; on a terminal that is too narrow for that, long cells are cut. A column
+        called STATUS has colours."""
         shown = [[plain(cell) for cell in row] for row in rows]
         widths = [max(len(cell) for cell in column) for column in zip(headers, *shown, strict=True)]
+        if sys.stdout.isatty():
+            headers, shown, widths = _fitted(headers, shown, widths, shutil.get_terminal_size().columns)
         print(self.paint(_row(headers, widths), "bold"))
         coloured = headers.index("STATUS") if "STATUS" in headers else None
         for row in shown:
@@ -109,8 +120,10 @@ class Console:
         """Names and values in two columns; what has no value is left out."""
         kept = [(name, plain(value)) for name, value in pairs if value not in (None, "")]
         width = max((len(name) for name, _ in kept), default=0)
+        room = shutil.get_terminal_size().columns - width - 2 if sys.stdout.isatty() else 0
         for name, value in kept:
-            shown = self.status(value) if name == "Status" else value
+            lines = textwrap.wrap(value, room, break_on_hyphens=False) if room >= WRAP_MIN else [value]
+            shown = self.status(value) if name == "Status" else f"\n{'':{width}}  ".join(lines)
             print(f"{self.paint(name.ljust(width), 'dim')}  {shown}")
 
     def fail(
@@ -195,6 +208,35 @@ def size(count: int) -> str:
 def hush() -> None:
     """After the reader of a pipe has gone: nothing more can be said, and Python must not try at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fitted(
+    headers: Sequence[str], rows: list[list[str]], widths: list[int], room: int
+) -> tuple[Sequence[str], list[list[str]], list[int]]:
+    """The same table in no more than `room` characters: first moments lose their year and seconds, then the widest
+    cells are cut, then the last columns left out. Ids, statuses and moments are only good as a whole."""
+    if sum(widths) + 2 * len(widths) - 2 > room:
+        rows = [[cell[5:16] if _MOMENT.fullmatch(cell) else cell for cell in row] for row in rows]
+        widths = [max(len(cell) for cell in column) for column in zip(headers, *rows, strict=True)]
+    whole = {at for at, name in enumerate(headers) if name in WHOLE}
+    while sum(widths) + 2 * len(widths) - 2 > room:
+        too_much = sum(widths) + 2 * len(widths) - 2 - room
+        cuttable = [at for at, width in enumerate(widths) if at not in whole and width > CELL_MIN]
+        if cuttable:
+            widest = max(cuttable, key=lambda at: widths[at])
+            widths[widest] = max(CELL_MIN, len(headers[widest]), widths[widest] - too_much)
+            if widths[widest] == len(headers[widest]):
+                whole.add(widest)
+        elif len(widths) > COLUMNS_MIN:
+            headers, widths = headers[:-1], widths[:-1]
+            rows = [row[:-1] for row in rows]
+        else:
+            break
+    cut = [
+        [cell if len(cell) <= width else f"{cell[: width - 1]}…" for cell, width in zip(row, widths, strict=True)]
+        for row in rows
+    ]
+    return headers, cut, widths
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -1,7 +1,6 @@
 """`rgrid run SCRIPT [ARGS…]`: a script runs on the grid, and everything about it looks as if it ran here."""
 
 import argparse
-import contextlib
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -13,13 +12,12 @@ from rgrid.cli import arguments
 from rgrid.cli.batch_run import items_of, run_batch
 from rgrid.cli.connection import connect
 from rgrid.cli.inputs import Mapped, map_arguments, read_script, runtime_for
+from rgrid.cli.leaving import Left, interrupted
 from rgrid.cli.output import Bar, Console, Usage, duration, plain, size
 from rgrid.client.answers import Artifact, Ended, Execution, LogLine
 from rgrid.client.grid import Client, Submission
-from rgrid.client.problems import GridError
 
 TIMED_OUT: Final = 124
-INTERRUPTED: Final = 130
 STDERR_LINES_MAX: Final = 20
 REQUIREMENTS_BYTES_MAX: Final = 65_536
 
@@ -69,7 +67,8 @@ def add_run(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -
     parser.epilog = (
         "Everything after SCRIPT goes to the script. Files among ARGS are sent along; files that the script\n"
         "makes come back, and a file that is already here stays. The exit code is the script's; 124 means\n"
-        "out of time, 130 that you left with Ctrl-C (the run goes on), 2 a mistake in the command.\n\n"
+        "out of time, 130 that you left with Ctrl-C, 2 a mistake in the command. On a terminal Ctrl-C asks\n"
+        "whether to detach or to cancel, and once more detaches at once; without a terminal the run goes on.\n\n"
         "Examples:\n"
         "  rgrid run hello.py\n"
         "  rgrid run analyse.py data/sales.csv --top 10\n"
@@ -174,20 +173,9 @@ class _Run:
         return 0
 
     def _interrupted(self) -> int:
-        if not self.execution_id:
-            self.console.fail("Interrupted; nothing was sent.", name="interrupted")
-        elif self.is_over:
-            following = f"rgrid download {self.execution_id}"
-            self.console.fail("Interrupted; some files did not arrive.", following=following, name="interrupted")
-        elif not self.is_uploaded:
-            # Without its files it could never start.
-            with contextlib.suppress(GridError):
-                self.client.cancel(self.execution_id, "interrupted while its inputs were being sent")
-            self.console.fail(f"Interrupted; {self.execution_id} was cancelled.", name="interrupted")
-        else:
-            following = f"rgrid logs -f {self.execution_id} (follow it again) or rgrid cancel {self.execution_id}"
-            self.console.fail(f"You left; {self.execution_id} goes on.", following=following, name="interrupted")
-        return INTERRUPTED
+        client, is_uploaded = self.client, self.is_uploaded
+        left = Left(self.execution_id, "rgrid", "logs -f", is_uploaded, self.is_over, client.cancel)
+        return interrupted(self.console, left)
 
 
 def download_all(

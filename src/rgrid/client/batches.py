@@ -7,20 +7,21 @@ with Client("http://127.0.0.1:8000", key) as grid:
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote, urljoin
 
 import msgspec
 
 from rgrid.client.answers import Action, Answer
-from rgrid.client.problems import BadTransfer, GridError, Refused
+from rgrid.client.blocking import Blocking, blocking, iterating
+from rgrid.client.calls import PAGE_MAX, Calls, Submission, no_progress
+from rgrid.client.problems import GridError
 from rgrid.client.transfers import Progress, sha256_of, upload
-
-if TYPE_CHECKING:
-    from rgrid.client.grid import Client, Submission
 
 BRINGERS_MAX: Final = 4
 WAIT_FIRST_S: Final = 0.1
@@ -131,19 +132,15 @@ class _Retry(Answer, frozen=True, kw_only=True):
     retried: list[Retried]
 
 
-def no_progress(_bytes: int) -> None:
-    """Nobody watches."""
-
-
 class Batches:
-    """`grid.batches`: what a client can do with batches."""
+    """`grid.batches`: what a client can do with batches, written once for both of them."""
 
-    def __init__(self, client: "Client") -> None:
-        self._client = client
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
-    def create(
+    async def create(
         self,
-        submission: "Submission",
+        submission: Submission,
         items: Sequence[Item],
         *,
         max_parallel: int | None = None,
@@ -156,120 +153,118 @@ class Batches:
         assert submission.batch_id is None, "a batch makes its own id"
         known: dict[Path, dict[str, Any]] = {}
         body: dict[str, Any] = msgspec.to_builtins(submission)
-        body["items"] = [_described(item, known) for item in items]
+        body["items"] = await self._calls.delivery.wire.aside(partial(_described, items, known))
         limits = {"max_parallel": max_parallel, "fail_fast": fail_fast or None, "failures_max": failures_max}
         body |= {name: value for name, value in limits.items() if value is not None}
-        made = msgspec.convert(self._client.document("POST", "/batches", body=body), NewBatch)
+        made = msgspec.convert(await self._calls.document("POST", "/batches", body=body), NewBatch)
         if on_created is not None:
             on_created(made)
-        self._bring(made, items, known, progress)
+        await self._bring(made, items, known, progress)
         return made
 
-    def _bring(
+    async def _bring(
         self, made: NewBatch, items: Sequence[Item], known: Mapping[Path, dict[str, Any]], progress: Progress
     ) -> None:
-        waiting = [one for one in made.executions if one.upload_urls]
-        if not waiting:
-            return
-        from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+        calls, stop = self._calls, threading.Event()
 
-        stop = threading.Event()
-
-        def bring(one: Made) -> None:
-            files = items[one.index].files
+        async def bring(one: Made) -> None:
             for name, url in (one.upload_urls or {}).items():
-                if stop.is_set():
-                    return
-                path = files[name]
-                self._upload(one.execution_id, name, url, path, known[path]["size_bytes"], progress, stop)
-            self._client.document("POST", f"/executions/{one.execution_id}/inputs/complete")
+                path = items[one.index].files[name]
+                place = urljoin(calls.url, url), path, known[path]["size_bytes"]
+                once_more = partial(calls.fresh_address, one.execution_id, name)
+                await upload(calls.delivery, place, progress, stop, once_more)
+            await calls.document("POST", f"/executions/{one.execution_id}/inputs/complete")
 
-        pool = ThreadPoolExecutor(BRINGERS_MAX, thread_name_prefix="bring")
-        try:
-            done, _ = wait([pool.submit(bring, one) for one in waiting], return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-        finally:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+        jobs = [partial(bring, one) for one in made.executions if one.upload_urls]
+        await calls.delivery.wire.together(jobs, BRINGERS_MAX, stop)
 
-    def _upload(
-        self, execution_id: str, name: str, url: str, path: Path, size: int, progress: Progress, stop: threading.Event
-    ) -> None:
-        transport, base = self._client.transport, self._client.url
-        try:
-            upload(transport, urljoin(base, url), path, size, progress, stop)
-        except Refused as error:
-            if error.status not in (401, 403, 410):
-                raise
-            for file in self._client.inputs(execution_id):
-                if file.name == name and file.upload_url:
-                    upload(transport, urljoin(base, file.upload_url), path, size, progress, stop)
-                    return
-            raise BadTransfer(f"The service gives no address to upload {name} to.") from None
+    async def get(self, batch_id: str) -> Batch:
+        return msgspec.convert(await self._calls.document("GET", _path(batch_id)), Batch)
 
-    def get(self, batch_id: str) -> Batch:
-        return msgspec.convert(self._client.document("GET", _path(batch_id)), Batch)
-
-    def list(self, **filters: object) -> Iterator[BatchRow]:
+    async def list(self, /, **filters: object) -> AsyncGenerator[BatchRow, None]:
         """All batches that match, newest first: status, since, until."""
-        for page in self._client.pages("/batches", {"limit": 1000, **filters}):
-            yield from msgspec.convert(page["data"], list[BatchRow])
+        async for page in self._calls.pages("/batches", {"limit": PAGE_MAX, **filters}):
+            for row in msgspec.convert(page["data"], Sequence[BatchRow]):
+                yield row
 
-    def executions(
+    async def executions(
         self, batch_id: str, *, status: str | None = None, include_superseded: bool = False
-    ) -> Iterator[BatchExecution]:
+    ) -> AsyncGenerator[BatchExecution, None]:
         """Its executions, by index."""
-        query = {"limit": 1000, "status": status, "include_superseded": include_superseded}
-        for page in self._client.pages(f"{_path(batch_id)}/executions", query):
-            yield from msgspec.convert(page["data"], list[BatchExecution])
+        query = {"limit": PAGE_MAX, "status": status, "include_superseded": include_superseded}
+        async for page in self._calls.pages(f"{_path(batch_id)}/executions", query):
+            for row in msgspec.convert(page["data"], Sequence[BatchExecution]):
+                yield row
 
-    def cancel(self, batch_id: str, reason: str | None = None) -> Action:
+    async def cancel(self, batch_id: str, reason: str | None = None) -> Action:
         body = {"reason": reason} if reason else None
-        return msgspec.convert(self._client.document("POST", f"{_path(batch_id)}/cancel", body=body), Action)
+        return msgspec.convert(await self._calls.document("POST", f"{_path(batch_id)}/cancel", body=body), Action)
 
-    def retry(self, batch_id: str, *, failed_only: bool = True) -> Sequence[Retried]:
+    async def retry(self, batch_id: str, *, failed_only: bool = True) -> Sequence[Retried]:
         """Runs what failed once more, in its place; with `failed_only=False` also what completed."""
         query = {"failed_only": failed_only}
-        document = self._client.document("POST", f"{_path(batch_id)}/retry", query=query)
+        document = await self._calls.document("POST", f"{_path(batch_id)}/retry", query=query)
         return msgspec.convert(document, _Retry).retried
 
-    def watch(self, batch_id: str) -> Iterator[Batch]:
+    async def watch(self, batch_id: str) -> AsyncGenerator[Batch, None]:
         """The batch each time it changed, to its end."""
-        pause_s, seen = WAIT_FIRST_S, -1
+        seen = -1
+        async with aclosing(self._looks(batch_id)) as looks:
+            async for batch in looks:
+                if batch.version != seen:
+                    seen = batch.version
+                    yield batch
+
+    async def wait(self, batch_id: str, timeout_s: float | None = None) -> Batch:
+        """The batch once it is over; raises GridError after `timeout_s`."""
+        started = time.monotonic()
+        async with aclosing(self._looks(batch_id)) as looks:
+            async for batch in looks:
+                if batch.is_over:
+                    return batch
+                if timeout_s is not None and time.monotonic() - started > timeout_s:
+                    break
+        raise GridError(f"{batch_id} is not over.")
+
+    async def _looks(self, batch_id: str) -> AsyncGenerator[Batch, None]:
+        """The batch now and again, to its end."""
+        pause_s = WAIT_FIRST_S
         for _ in range(WAITS_MAX):
-            batch = self.get(batch_id)
-            if batch.version != seen:
-                seen = batch.version
-                yield batch
+            batch = await self.get(batch_id)
+            yield batch
             if batch.is_over:
                 return
-            time.sleep(pause_s)
+            await self._calls.delivery.wire.sleep(pause_s)
             pause_s = min(pause_s * 1.2, WAIT_LAST_S)
         raise GridError(f"{batch_id} is still not over.")
 
-    def wait(self, batch_id: str, timeout_s: float | None = None) -> Batch:
-        """The batch once it is over; raises GridError after `timeout_s`."""
-        started = time.monotonic()
-        for batch in self.watch(batch_id):
-            if batch.is_over:
-                return batch
-            if timeout_s is not None and time.monotonic() - started > timeout_s:
-                break
-        raise GridError(f"{batch_id} is not over.")
+
+class BlockingBatches(Blocking[Batches]):
+    """The same for plain programs. What each call does is written at `Batches`."""
+
+    create = blocking(Batches.create)
+    get = blocking(Batches.get)
+    list = iterating(Batches.list)
+    executions = iterating(Batches.executions)
+    cancel = blocking(Batches.cancel)
+    retry = blocking(Batches.retry)
+    watch = iterating(Batches.watch)
+    wait = blocking(Batches.wait)
 
 
-def _described(item: Item, known: dict[Path, dict[str, Any]]) -> dict[str, Any]:
-    """An item as it is sent; a file that many items share is read once."""
-    own = {name: getattr(item, name) for name in ("name", "args", "env_vars", "user_metadata")}
-    body = {name: value for name, value in own.items() if value is not None}
-    if item.files:
-        body["input_files"] = []
-        for name, path in item.files.items():
+def _described(items: Sequence[Item], known: dict[Path, dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """The items as they are sent; a file that many share is read once."""
+    described = []
+    for item in items:
+        own = {name: getattr(item, name) for name in ("name", "args", "env_vars", "user_metadata")}
+        body = {name: value for name, value in own.items() if value is not None}
+        for path in item.files.values():
             if path not in known:
                 known[path] = {"size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
-            body["input_files"].append({"name": name, **known[path]})
-    return body
+        if item.files:
+            body["input_files"] = [{"name": name, **known[path]} for name, path in item.files.items()]
+        described.append(body)
+    return described
 
 
 def _path(batch_id: str) -> str:

@@ -1,18 +1,16 @@
 """Follows the log of one execution to its end: over a WebSocket that is taken up again where it broke off, or by
 asking every two seconds where WebSockets don't get through. No line comes twice, none is left out."""
 
-import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
 import msgspec
 
 from rgrid.client.answers import Ended, Execution, LogLine, StatusChange
+from rgrid.client.delivery import Delivery, Socket
 from rgrid.client.problems import GridError, Problem, Refused, Unreachable
-
-if TYPE_CHECKING:
-    from websockets.sync.client import ClientConnection
 
 Followed = LogLine | StatusChange | Ended
 
@@ -37,11 +35,12 @@ _RETRIED_HANDSHAKES: Final = frozenset({429, 500, 502, 503, 504})
 class Source(Protocol):
     """What following needs of the client."""
 
-    url: str
-    key: str | None
+    delivery: Delivery
 
-    def get(self, execution_id: str) -> Execution: ...
-    def logs(self, execution_id: str, *, after: int = -1, stream: str | None = None) -> Iterator[LogLine]: ...
+    async def get(self, execution_id: str) -> Execution: ...
+    def logs(
+        self, execution_id: str, *, after: int = -1, stream: str | None = None
+    ) -> AsyncGenerator[LogLine, None]: ...
 
 
 class _NoWebSockets(Exception):
@@ -58,34 +57,40 @@ class Follower:
     def __init__(self, source: Source, execution_id: str, cursor: int = -1, stream: str | None = None) -> None:
         self.cursor = cursor
         self._source = source
+        self._delivery = source.delivery
         self._execution_id = execution_id
         self._stream = stream
         self._failures = 0
         self._garbled = 0
         self._last_status: tuple[str, int] | None = None
 
-    def __iter__(self) -> Iterator[Followed]:
+    async def items(self) -> AsyncGenerator[Followed, None]:
         while self._failures <= RECONNECTS_MAX:
             try:
-                yield from self._over_websocket()
+                async with aclosing(self._over_websocket()) as items:
+                    async for item in items:
+                        yield item
                 return
             except _NoWebSockets:
-                yield from self._by_asking()
+                async with aclosing(self._by_asking()) as items:
+                    async for item in items:
+                        yield item
                 return
             except _BrokeOff:
                 wait_s = min(RECONNECT_FIRST_S * 2**self._failures, RECONNECT_LAST_S)
                 self._failures += 1
-                time.sleep(wait_s)
-        raise Unreachable(self._source.url, f"the log broke off {RECONNECTS_MAX} times in a row")
+                await self._delivery.wire.sleep(wait_s)
+        raise Unreachable(self._delivery.url, f"the log broke off {RECONNECTS_MAX} times in a row")
 
-    def _over_websocket(self) -> Iterator[Followed]:
+    async def _over_websocket(self) -> AsyncGenerator[Followed, None]:
         from websockets.exceptions import ConnectionClosed
 
-        with self._connect() as socket:
+        socket = await self._connect()
+        try:
             refused: dict[str, Any] = {}
             while True:
                 try:
-                    frame = msgspec.json.decode(socket.recv(timeout=SILENCE_MAX_S))
+                    frame = msgspec.json.decode(await socket.receive(SILENCE_MAX_S))
                 except TimeoutError:
                     raise _BrokeOff from None
                 except ConnectionClosed as closed:
@@ -100,25 +105,20 @@ class Follower:
                     yield item
                 if isinstance(item, Ended):
                     return
+        finally:
+            await socket.close()
 
-    def _connect(self) -> "ClientConnection":
+    async def _connect(self) -> Socket:
         from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus
-        from websockets.sync.client import connect
 
         query: dict[str, object] = {"cursor": self.cursor}
         if self._stream:
             query["stream"] = self._stream
-        base = self._source.url.replace("http", "ws", 1)
-        headers = {"Authorization": f"Bearer {self._source.key}"} if self._source.key else {}
+        base = self._delivery.url.replace("http", "ws", 1)
+        headers = {"Authorization": f"Bearer {self._delivery.key}"} if self._delivery.key else {}
+        address = f"{base}/ws/executions/{self._execution_id}/logs?{urlencode(query)}"
         try:
-            return connect(
-                f"{base}/ws/executions/{self._execution_id}/logs?{urlencode(query)}",
-                additional_headers=headers,
-                open_timeout=10,
-                close_timeout=1,
-                max_size=FRAME_BYTES_MAX,
-                proxy=None,
-            )
+            return await self._delivery.wire.socket(address, headers, FRAME_BYTES_MAX)
         except InvalidStatus as error:
             if error.response.status_code in _RETRIED_HANDSHAKES:
                 raise _BrokeOff from None
@@ -160,15 +160,15 @@ class Follower:
             detail = str(refused.get("error") or text.format(execution_id=self._execution_id))
             raise Refused(Problem(status=status, detail=detail, code=str(refused.get("code") or code)))
 
-    def _by_asking(self) -> Iterator[Followed]:
+    async def _by_asking(self) -> AsyncGenerator[Followed, None]:
         for _ in range(POLLS_MAX):
             # The status is read before the lines: lines that come with the end are then never missed.
-            execution = self._source.get(self._execution_id)
+            execution = await self._source.get(self._execution_id)
             attempt = execution.attempts[-1].attempt if execution.attempts else 0
             change = self._changed(StatusChange(status=execution.status, attempt=attempt))
             if change is not None:
                 yield change
-            for line in self._source.logs(self._execution_id, after=self.cursor, stream=self._stream):
+            async for line in self._source.logs(self._execution_id, after=self.cursor, stream=self._stream):
                 fresh = self._fresh(line)
                 if fresh is not None:
                     yield fresh
@@ -180,5 +180,5 @@ class Follower:
                     last_sequence_number=self.cursor,
                 )
                 return
-            time.sleep(POLL_EVERY_S)
+            await self._delivery.wire.sleep(POLL_EVERY_S)
         raise GridError(f"{self._execution_id} is still not over after a week of asking.")

@@ -5,89 +5,17 @@ with Client("http://127.0.0.1:8000", key) as grid:
     print(grid.wait(execution.execution_id).stdout)
 """
 
-import contextlib
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final, TypeVar
-from urllib.parse import quote, urljoin
+from rgrid.client.batches import Batches, BlockingBatches
+from rgrid.client.blocking import Blocking, blocking, iterating
+from rgrid.client.calls import PAGE_MAX, Calls, Submission
+from rgrid.client.delivery import RETRY_WAITS_S, RetryNote, no_note
+from rgrid.client.transport import Transport
 
-import msgspec
-
-from rgrid.client.answers import (
-    Action,
-    Artifact,
-    CachedInputs,
-    Cost,
-    CostLimit,
-    CostLimitAction,
-    DownloadUrl,
-    Estimate,
-    EventRecord,
-    Execution,
-    ExecutionRow,
-    Health,
-    InputFile,
-    Key,
-    LogLine,
-    Me,
-    NewKey,
-    Page,
-    Runtime,
-    Worker,
-)
-from rgrid.client.batches import Batches
-from rgrid.client.following import Followed, Follower
-from rgrid.client.problems import BadTransfer, GridError, Refused
-from rgrid.client.transfers import Progress, download, sha256_of, upload_all
-from rgrid.client.transport import RETRY_WAITS_S, Query, RetryNote, Transport, decoded, no_note
-from rgrid.kernel.input_hash import input_hash
-
-T = TypeVar("T")
-API: Final = "/api/v1"
-PAGE_MAX: Final = 1000
-PAGES_MAX: Final = 1_000_000
-WAIT_FIRST_S: Final = 0.05
-WAIT_LAST_S: Final = 2.0
-WAITS_MAX: Final = 1_000_000
+__all__ = ["PAGE_MAX", "Client", "Submission"]
 
 
-class Submission(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One script to run. Fields that are left alone take the service's defaults."""
-
-    script_content: str
-    name: str | None = None
-    runtime: str | None = None
-    args: list[str] = []
-    env_vars: dict[str, str] = {}
-    secret_env: dict[str, str] = {}
-    timeout_seconds: int | None = None
-    cpu: float | None = None
-    memory_mb: int | None = None
-    network: bool = False
-    max_retries: int | None = None
-    requirements_content: str | None = None
-    user_metadata: dict[str, str] | None = None
-    batch_id: str | None = None
-    retry_on: list[str | int] | None = None
-    queue_timeout_seconds: int | None = None
-    priority: int = 0
-
-
-class Declared(msgspec.Struct, frozen=True):
-    """An input file as it is declared to the service."""
-
-    name: str
-    size_bytes: int
-    sha256: str
-
-
-def no_progress(_bytes: int) -> None:
-    """Nobody watches."""
-
-
-class Client:
-    """One service, one key. Every POST carries an Idempotency-Key that its repetitions keep."""
+class Client(Blocking[Calls]):
+    """One service, one key; safe to use from several threads. What each call does is written at `Calls`."""
 
     def __init__(
         self,
@@ -98,9 +26,10 @@ class Client:
         waits_s: tuple[float, ...] = RETRY_WAITS_S,
     ) -> None:
         self.transport = Transport(url, key, on_retry=on_retry, waits_s=waits_s)
-        self.url = self.transport.url
+        super().__init__(Calls(self.transport.delivery))
+        self.batches = BlockingBatches(Batches(self.calls))
+        self.url = self.calls.url
         self.key = key
-        self.batches = Batches(self)
 
     def __enter__(self) -> "Client":
         return self
@@ -108,244 +37,46 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.transport.close()
 
-    # ---------------------------------------------------------------- any resource
+    # any resource
+    document = blocking(Calls.document)
+    pages = iterating(Calls.pages)
 
-    def document(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Query = (),
-        body: object = None,
-        retry: bool = True,
-    ) -> Any:
-        """The JSON that the service answers, untouched; `path` comes after `/api/v1`."""
-        return decoded(self.transport.call(method, API + path, query=query, body=body, retry=retry))
+    # executions
+    submit = blocking(Calls.submit)
+    get = blocking(Calls.get)
+    fresh_address = blocking(Calls.fresh_address)
+    executions = iterating(Calls.executions)
+    cancel = blocking(Calls.cancel)
+    retry = blocking(Calls.retry)
+    wait = blocking(Calls.wait)
+    inputs = iterating(Calls.inputs)
+    events = iterating(Calls.events)
 
-    def pages(self, path: str, query: Mapping[str, object] | None = None) -> Iterator[dict[str, Any]]:
-        """Every page of a list, by cursor."""
-        asked: dict[str, object] = dict(query or {})
-        for _ in range(PAGES_MAX):
-            page = self.document("GET", path, query=asked)
-            yield page
-            if not page["pagination"]["has_more"] or not page["pagination"]["next_cursor"]:
-                return
-            asked["cursor"] = page["pagination"]["next_cursor"]
-        raise GridError(f"{path} has more than {PAGES_MAX} pages.")
+    # logs
+    logs = iterating(Calls.logs)
+    log_tail = blocking(Calls.log_tail)
+    follow = iterating(Calls.follow)
 
-    def _every(self, path: str, kind: type[T], query: Mapping[str, object] | None = None) -> Iterator[T]:
-        for page in self.pages(path, {"limit": PAGE_MAX, **(query or {})}):
-            yield from msgspec.convert(page, Page[kind]).data  # type: ignore[valid-type]
+    # artifacts
+    artifacts = iterating(Calls.artifacts)
+    download = blocking(Calls.download)
 
-    # ---------------------------------------------------------------- executions
+    # cost
+    cost = blocking(Calls.cost)
+    cost_document = blocking(Calls.cost_document)
+    estimate = blocking(Calls.estimate)
+    estimate_document = blocking(Calls.estimate_document)
+    cost_limit = blocking(Calls.cost_limit)
+    set_cost_limit = blocking(Calls.set_cost_limit)
+    remove_cost_limit = blocking(Calls.remove_cost_limit)
 
-    def submit(
-        self,
-        submission: Submission,
-        inputs: Mapping[str, Path] | None = None,
-        progress: Progress = no_progress,
-        on_created: Callable[[Execution], None] | None = None,
-        *,
-        use_cache: bool = True,
-    ) -> Execution:
-        """Creates an execution and brings its inputs (name: local file), so that it can start. With `use_cache` files
-        that the service holds already, under the same names, are not sent again."""
-        files = inputs or {}
-        declared = [Declared(name, path.stat().st_size, sha256_of(path)) for name, path in files.items()]
-        body = msgspec.to_builtins(submission)
-        if declared:
-            body["input_files"] = declared
-        execution = self._created(body, self._cached(declared) if use_cache else None)
-        if on_created is not None:
-            on_created(execution)
-        if execution.upload_urls:
-            self._upload(execution.execution_id, execution.upload_urls, files, declared, progress)
-            if use_cache:
-                self._remember(declared)
-        return execution
-
-    def _created(self, body: dict[str, Any], references: dict[str, str] | None) -> Execution:
-        if references is not None:
-            try:
-                cached = {**body, "cached_input_refs": references}
-                return msgspec.convert(self.document("POST", "/executions", body=cached), Execution)
-            except Refused as error:
-                if error.code != "cache_reference_unknown":
-                    raise
-                # Its time ended between the look and the use.
-        return msgspec.convert(self.document("POST", "/executions", body=body), Execution)
-
-    def _cached(self, declared: Sequence[Declared]) -> dict[str, str] | None:
-        if not declared:
-            return None
-        wanted = input_hash((file.name, file.sha256) for file in declared)
-        return msgspec.convert(self.document("GET", f"/input-cache/{wanted}"), CachedInputs).file_references
-
-    def _remember(self, declared: Sequence[Declared]) -> None:
-        references = {file.name: f"objects/{file.sha256}" for file in declared}
-        wanted = input_hash((file.name, file.sha256) for file in declared)
-        # What can't be remembered is sent again next time; this run has all it needs.
-        with contextlib.suppress(Refused):
-            self.document("POST", "/input-cache", body={"input_hash": wanted, "file_references": references})
-
-    def _upload(
-        self,
-        execution_id: str,
-        urls: Mapping[str, str],
-        files: Mapping[str, Path],
-        declared: Sequence[Declared],
-        progress: Progress,
-    ) -> None:
-        sizes = {each.name: each.size_bytes for each in declared}
-        plan = {name: (urljoin(self.url, url), files[name], sizes[name]) for name, url in urls.items()}
-
-        def once_more(name: str) -> str:
-            for file in self.inputs(execution_id):
-                if file.name == name and file.upload_url:
-                    return urljoin(self.url, file.upload_url)
-            raise BadTransfer(f"The service gives no address to upload {name} to.")
-
-        upload_all(self.transport, plan, progress, once_more)
-        self.document("POST", f"/executions/{execution_id}/inputs/complete")
-
-    def get(self, execution_id: str) -> Execution:
-        return msgspec.convert(self.document("GET", f"/executions/{quote(execution_id, safe='')}"), Execution)
-
-    def executions(self, *, metadata: Mapping[str, str] | None = None, **filters: object) -> Iterator[ExecutionRow]:
-        """All executions that match, newest first: status, batch_id, runtime, name, since, until …"""
-        named = {f"metadata[{key}]": value for key, value in (metadata or {}).items()}
-        return self._every("/executions", ExecutionRow, {**filters, **named})
-
-    def cancel(self, execution_id: str, reason: str | None = None) -> Action:
-        body = {"reason": reason} if reason else None
-        path = f"/executions/{quote(execution_id, safe='')}/cancel"
-        return msgspec.convert(self.document("POST", path, body=body), Action)
-
-    def retry(self, execution_id: str) -> Execution:
-        """A new execution of the same script with the same inputs."""
-        path = f"/executions/{quote(execution_id, safe='')}/retry"
-        return msgspec.convert(self.document("POST", path), Execution)
-
-    def wait(self, execution_id: str, timeout_s: float | None = None) -> Execution:
-        """The execution once it is over; raises GridError after `timeout_s`."""
-        started, pause_s = time.monotonic(), WAIT_FIRST_S
-        for _ in range(WAITS_MAX):
-            execution = self.get(execution_id)
-            if execution.is_over:
-                return execution
-            if timeout_s is not None and time.monotonic() - started > timeout_s:
-                break
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, WAIT_LAST_S)
-        raise GridError(f"{execution_id} is still {execution.status}.")
-
-    def inputs(self, execution_id: str) -> Iterator[InputFile]:
-        return self._every(f"/executions/{quote(execution_id, safe='')}/inputs", InputFile)
-
-    def events(self, execution_id: str) -> Iterator[EventRecord]:
-        return self._every(f"/executions/{quote(execution_id, safe='')}/events", EventRecord)
-
-    # ---------------------------------------------------------------- logs
-
-    def logs(
-        self, execution_id: str, *, after: int = -1, stream: str | None = None, attempt: int | None = None
-    ) -> Iterator[LogLine]:
-        """The stored lines with a sequence number above `after`, in order."""
-        path = f"/executions/{quote(execution_id, safe='')}/logs"
-        query = {"after": after, "stream": stream, "attempt": attempt}
-        return self._every(path, LogLine, query)
-
-    def log_tail(self, execution_id: str, count: int, stream: str | None = None) -> list[LogLine]:
-        """The last `count` lines (at most 1,000)."""
-        path = f"/executions/{quote(execution_id, safe='')}/logs"
-        query = {"tail": count, "stream": stream}
-        return msgspec.convert(self.document("GET", path, query=query), Page[LogLine]).data
-
-    def follow(self, execution_id: str, cursor: int = -1, stream: str | None = None) -> Iterator[Followed]:
-        """Lines and changes of status as they come, to the end; survives restarts of the service."""
-        return iter(Follower(self, execution_id, cursor, stream))
-
-    # ---------------------------------------------------------------- artifacts
-
-    def artifacts(self, execution_id: str, artifact_type: str | None = None) -> Iterator[Artifact]:
-        path = f"/executions/{quote(execution_id, safe='')}/artifacts"
-        return self._every(path, Artifact, {"artifact_type": artifact_type})
-
-    def download(self, artifact: Artifact, folder: Path, progress: Progress = no_progress) -> Path:
-        """One artifact into `folder`, checked; a file that is there stays, the new one is called `name_1`."""
-        answer = self.document("POST", "/artifacts/download-url", body={"artifact_id": artifact.artifact_id})
-        signed = msgspec.convert(answer, DownloadUrl)
-        url = urljoin(self.url, signed.download_url)
-        sha256 = signed.sha256 or artifact.sha256
-        return download(self.transport, url, folder, artifact.filename, sha256, signed.size_bytes, progress)
-
-    # ---------------------------------------------------------------- cost
-
-    def cost(self, **query: object) -> Cost:
-        """What was spent: since, until (dates), group_by, metadata_key."""
-        return msgspec.convert(self.cost_document(query), Cost)
-
-    def cost_document(self, query: Mapping[str, object]) -> dict[str, Any]:
-        found: dict[str, Any] = self.document("GET", "/cost", query=query)
-        return found
-
-    def estimate(self, **query: object) -> Estimate:
-        """What it would take: runtime, files, parallel, cpu, script_sha256."""
-        return msgspec.convert(self.estimate_document(query), Estimate)
-
-    def estimate_document(self, query: Mapping[str, object]) -> dict[str, Any]:
-        found: dict[str, Any] = self.document("GET", "/estimate", query=query)
-        return found
-
-    def cost_limit(self) -> CostLimit:
-        return msgspec.convert(self.document("GET", "/cost/limit"), CostLimit)
-
-    def set_cost_limit(self, micros: int, alert_threshold_percent: int | None = None) -> CostLimitAction:
-        """What a calendar month may cost, in micros of a euro."""
-        body = {"monthly_limit_micros": micros}
-        if alert_threshold_percent is not None:
-            body["alert_threshold_percent"] = alert_threshold_percent
-        return msgspec.convert(self.document("PUT", "/cost/limit", body=body), CostLimitAction)
-
-    def remove_cost_limit(self) -> CostLimitAction:
-        return msgspec.convert(self.document("DELETE", "/cost/limit"), CostLimitAction)
-
-    # ---------------------------------------------------------------- who, where, how
-
-    def me(self) -> Me:
-        return msgspec.convert(self.document("GET", "/me"), Me)
-
-    def keys(self) -> Iterator[Key]:
-        return self._every("/keys", Key)
-
-    def create_key(
-        self, name: str, scopes: Iterable[str], description: str | None = None, expires_at: str | None = None
-    ) -> NewKey:
-        body = {"name": name, "scopes": list(scopes), "description": description, "expires_at": expires_at}
-        kept = {field: value for field, value in body.items() if value is not None}
-        return msgspec.convert(self.document("POST", "/keys", body=kept), NewKey)
-
-    def rotate_key(self, key_id: str, grace_seconds: int | None = None) -> NewKey:
-        body = None if grace_seconds is None else {"grace_seconds": grace_seconds}
-        return msgspec.convert(self.document("POST", f"/keys/{quote(key_id, safe='')}/rotate", body=body), NewKey)
-
-    def revoke_key(self, key_id: str) -> Action:
-        return msgspec.convert(self.document("DELETE", f"/keys/{quote(key_id, safe='')}"), Action)
-
-    def workers(self, status: str | None = None) -> Iterator[Worker]:
-        return self._every("/workers", Worker, {"status": status})
-
-    def runtimes(self) -> Iterator[Runtime]:
-        return self._every("/runtimes", Runtime)
-
-    def health(self) -> Health:
-        return msgspec.convert(self.health_document(), Health)
-
-    def health_document(self) -> Any:
-        """How the service is, also when it is down but still able to say so."""
-        try:
-            return self.document("GET", "/health", retry=False)
-        except Refused as error:
-            if "health" not in error.members:
-                raise
-            return error.members["health"]
+    # who, where, how
+    me = blocking(Calls.me)
+    keys = iterating(Calls.keys)
+    create_key = blocking(Calls.create_key)
+    rotate_key = blocking(Calls.rotate_key)
+    revoke_key = blocking(Calls.revoke_key)
+    workers = iterating(Calls.workers)
+    runtimes = iterating(Calls.runtimes)
+    health = blocking(Calls.health)
+    health_document = blocking(Calls.health_document)

@@ -2,18 +2,18 @@
 
 import contextlib
 import hashlib
-import http.client
 import os
 import re
 import tempfile
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from rgrid.client.problems import BadTransfer
-from rgrid.client.transport import BLOCK_BYTES, Transport
+from rgrid.client.delivery import Delivery
+from rgrid.client.problems import BadTransfer, Refused
 
 UPLOADS_AT_ONCE_MAX: Final = 4
 NAME_BYTES_MAX: Final = 200
@@ -57,55 +57,93 @@ class FileBody:
         self._file.close()
 
 
+class FileSink:
+    """A file that an answer is written to, unpacked and hashed on the way."""
+
+    def __init__(self, path: Path, progress: Progress) -> None:
+        self.written = 0
+        self._file = path.open("wb")
+        self._progress = progress
+        self._digest = hashlib.sha256()
+        self._unzip: Any = None
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def begin(self, headers: Mapping[str, str]) -> None:
+        self._progress(-self.written)
+        self._digest, self.written = hashlib.sha256(), 0
+        self._file.seek(0)
+        self._file.truncate()
+        self._unzip = zlib.decompressobj(31) if headers.get("content-encoding") == "gzip" else None
+
+    def write(self, block: bytes) -> None:
+        self._keep(self._unzip.decompress(block) if self._unzip else block)
+
+    def end(self) -> None:
+        if self._unzip:
+            self._keep(self._unzip.flush())
+        self._keep(b"", is_last=True)
+
+    def close(self) -> None:
+        # What could not be written was said already.
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+    def _keep(self, plain: bytes, *, is_last: bool = False) -> None:
+        try:
+            self._file.write(plain)
+            if is_last:
+                self._file.flush()
+        except OSError as error:
+            # Not to be taken for a broken connection, which would be tried again.
+            raise BadTransfer(f"{self._file.name} can't be written: {error.strerror}.") from None
+        self._digest.update(plain)
+        self.written += len(plain)
+        self._progress(len(plain))
+
+
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def upload(
-    transport: Transport, url: str, path: Path, size_bytes: int, progress: Progress, stop: threading.Event
+async def upload(
+    delivery: Delivery,
+    place: tuple[str, Path, int],
+    progress: Progress,
+    stop: threading.Event,
+    once_more: Callable[[], Awaitable[str]],
 ) -> None:
-    """One file to its signed address."""
+    """One file (address, path, size) to its signed address; `once_more` gives a fresh one when that is over."""
+    url, path, size_bytes = place
     body = FileBody(path, size_bytes, progress, stop)
+    headers = {"Content-Type": "application/octet-stream"}
     try:
-        transport.exchange("PUT", url, {"Content-Type": "application/octet-stream"}, body)
+        try:
+            await delivery.exchange("PUT", url, headers, body)
+        except Refused as error:
+            if error.status not in (401, 403, 410):
+                raise
+            await delivery.exchange("PUT", await once_more(), headers, body)
     finally:
         body.close()
 
 
-def upload_all(
-    transport: Transport,
+async def upload_all(
+    delivery: Delivery,
     files: Mapping[str, tuple[str, Path, int]],
     progress: Progress,
-    once_more: Callable[[str], str],
+    once_more: Callable[[str], Awaitable[str]],
 ) -> None:
-    """Several files (name: address, path, size) at once; the first failure ends them all and is raised.
-
-    `once_more` gives a fresh address for a name whose signed one is over.
-    """
-    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-
+    """Several files (name: address, path, size) at once; the first failure ends them all and is raised."""
     stop = threading.Event()
 
-    def one(name: str, url: str, path: Path, size_bytes: int) -> None:
-        from rgrid.client.problems import Refused
+    async def one(name: str) -> None:
+        await upload(delivery, files[name], progress, stop, partial(once_more, name))
 
-        try:
-            upload(transport, url, path, size_bytes, progress, stop)
-        except Refused as error:
-            if error.status not in (401, 403, 410):
-                raise
-            upload(transport, once_more(name), path, size_bytes, progress, stop)
-
-    pool = ThreadPoolExecutor(UPLOADS_AT_ONCE_MAX, thread_name_prefix="upload")
-    try:
-        futures = [pool.submit(one, name, *parts) for name, parts in files.items()]
-        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in done:
-            future.result()
-    finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+    await delivery.wire.together([partial(one, name) for name in files], UPLOADS_AT_ONCE_MAX, stop)
 
 
 def safe_relative(name: str) -> Path:
@@ -120,16 +158,20 @@ def safe_relative(name: str) -> Path:
     return Path(*parts) if parts else Path("unnamed")
 
 
-def download(
-    transport: Transport, url: str, folder: Path, name: str, sha256: str | None, size_bytes: int, progress: Progress
+async def download(
+    delivery: Delivery, url: str, folder: Path, name: str, sha256: str | None, size_bytes: int, progress: Progress
 ) -> Path:
     """One file into `folder`: to a temporary file first, checked, then under its name, or `name_1` if that is taken."""
     target = _inside(folder, safe_relative(name))
-    with _temporary(target) as partial:
-        digest, written = _stream(transport, url, partial, progress)
-        if written != size_bytes or (sha256 is not None and digest != sha256):
-            raise BadTransfer(f"{name} arrived damaged: {written} of {size_bytes} bytes, and it was not kept.")
-        return _settle(partial, target)
+    with _temporary(target) as unfinished:
+        sink = FileSink(unfinished, progress)
+        try:
+            await delivery.exchange("GET", url, {}, sink=sink)
+        finally:
+            sink.close()
+        if sink.written != size_bytes or (sha256 is not None and sink.sha256 != sha256):
+            raise BadTransfer(f"{name} arrived damaged: {sink.written} of {size_bytes} bytes, and it was not kept.")
+        return _settle(unfinished, target)
 
 
 def _inside(folder: Path, relative: Path) -> Path:
@@ -149,53 +191,27 @@ def _inside(folder: Path, relative: Path) -> Path:
 def _temporary(target: Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=".rgrid-", suffix=".part", dir=target.parent)
     os.close(handle)
-    partial = Path(name)
+    unfinished = Path(name)
     try:
-        yield partial
+        yield unfinished
     finally:
-        partial.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
-def _stream(transport: Transport, url: str, partial: Path, progress: Progress) -> tuple[str, int]:
-    digest = hashlib.sha256()
-    written = 0
-
-    def consume(response: http.client.HTTPResponse) -> None:
-        nonlocal digest, written
-        progress(-written)
-        digest, written = hashlib.sha256(), 0
-        unzip = zlib.decompressobj(31) if response.getheader("Content-Encoding") == "gzip" else None
-        with partial.open("wb") as file:
-            while block := response.read(BLOCK_BYTES):
-                plain = unzip.decompress(block) if unzip else block
-                file.write(plain)
-                digest.update(plain)
-                written += len(plain)
-                progress(len(plain))
-            if unzip:
-                plain = unzip.flush()
-                file.write(plain)
-                digest.update(plain)
-                written += len(plain)
-
-    transport.exchange("GET", url, {}, consume=consume)
-    return digest.hexdigest(), written
-
-
-def _settle(partial: Path, target: Path) -> Path:
+def _settle(unfinished: Path, target: Path) -> Path:
     """Gives the file its name. A link fails where a rename would overwrite, so a race can't lose a file either."""
-    partial.chmod(0o666 & ~_umask())
+    unfinished.chmod(0o666 & ~_umask())
     for number in range(COPIES_MAX):
         wanted = target if number == 0 else target.with_name(f"{target.stem}_{number}{target.suffix}")
         try:
-            os.link(partial, wanted)
+            os.link(unfinished, wanted)
         except FileExistsError:
             continue
         except OSError:
             # Some file systems have no hard links.
             if wanted.exists():
                 continue
-            partial.rename(wanted)
+            unfinished.rename(wanted)
         return wanted
     raise BadTransfer(f"There are {COPIES_MAX} copies of {target} already.")
 

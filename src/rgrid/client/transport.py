@@ -1,60 +1,38 @@
-"""HTTP for the client on the standard library alone: one kept connection per thread and host, streamed bodies,
-timeouts, and the repeated tries that a service in the middle of a restart needs."""
+"""The blocking wire, on the standard library alone: one kept connection per thread and host, streamed bodies."""
 
 import http.client
-import io
-import secrets
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple, Protocol
-from urllib.parse import urlencode, urlsplit
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
-import msgspec
+from rgrid.client.delivery import (
+    BLOCK_BYTES,
+    CONNECT_TIMEOUT_S,
+    READ_TIMEOUT_S,
+    RETRY_WAITS_S,
+    Body,
+    Broken,
+    Delivery,
+    Job,
+    Query,
+    Reply,
+    RetryNote,
+    Sink,
+    decoded,
+    drive,
+    no_note,
+)
 
-from rgrid.client.problems import Refused, Unreachable, refusal
+if TYPE_CHECKING:
+    from websockets.sync.client import ClientConnection
 
-CONNECT_TIMEOUT_S: Final = 10.0
-READ_TIMEOUT_S: Final = 90.0
-RETRY_WAITS_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
-RETRY_AFTER_MAX_S: Final = 300.0
-RETRY_STATUSES: Final = frozenset({429, 502, 503, 504})
-BLOCK_BYTES: Final = 256 * 1024
-
-Query = Mapping[str, object] | Iterable[tuple[str, object]]
-RetryNote = Callable[[str, float], None]
-
-
-class Body(Protocol):
-    """A body to stream; `rewind` makes it ready to be sent once more."""
-
-    size_bytes: int
-
-    def rewind(self) -> None: ...
-    def read(self, size: int = -1, /) -> bytes: ...
-
-
-class BytesBody(io.BytesIO):
-    """A body that is in memory already."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(content)
-        self.size_bytes = len(content)
-
-    def rewind(self) -> None:
-        self.seek(0)
-
-
-class Reply(NamedTuple):
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-def no_note(_reason: str, _wait_s: float) -> None:
-    """Tries again without a word."""
+__all__ = ["BlockingWire", "Transport", "decoded"]
+T = TypeVar("T")
 
 
 class Transport:
@@ -68,15 +46,10 @@ class Transport:
         on_retry: RetryNote = no_note,
         waits_s: tuple[float, ...] = RETRY_WAITS_S,
     ) -> None:
-        self.url = url.rstrip("/")
+        self._wire = BlockingWire()
+        self.delivery = Delivery(self._wire, url, key, on_retry, waits_s)
+        self.url = self.delivery.url
         self.key = key
-        self._on_retry = on_retry
-        self._waits_s = waits_s
-        self._local = threading.local()
-        self._open: list[http.client.HTTPConnection] = []
-        self._lock = threading.Lock()
-        self._has_answered = False
-        self._position = 0
 
     def call(
         self,
@@ -89,57 +62,33 @@ class Transport:
         retry: bool = True,
     ) -> Reply:
         """One request to the service and its whole answer; raises Refused or Unreachable."""
-        sent = {"Accept": "application/json", **(headers or {})}
-        if self.key:
-            sent["Authorization"] = f"Bearer {self.key}"
-        if method == "GET" and self._position:
-            # So that what this client has written is in what it reads.
-            sent["Rgrid-Min-Position"] = str(self._position)
-        if method == "POST":
-            sent.setdefault("Idempotency-Key", secrets.token_hex(16))
-        payload = None
-        if body is not None:
-            sent["Content-Type"] = "application/json"
-            payload = BytesBody(msgspec.json.encode(body))
-        return self.exchange(method, self._address(path, query), sent, payload, retry=retry)
+        return drive(self.delivery.call(method, path, query=query, body=body, headers=headers, retry=retry))
 
-    def exchange(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: Body | None = None,
-        *,
-        retry: bool = True,
-        consume: Callable[[http.client.HTTPResponse], None] | None = None,
-    ) -> Reply:
-        """One request to any address (signed URLs may point elsewhere), tried again as CLI and API agreed.
+    def close(self) -> None:
+        self._wire.close()
 
-        `consume` reads a successful body piece by piece instead of keeping it; it starts anew with each try.
-        """
-        waits = iter(self._waits_s if retry else ())
-        while True:
-            try:
-                reply = self._once(method, url, headers, body, consume)
-            except (OSError, http.client.HTTPException) as error:
-                failure: Refused | Unreachable = Unreachable(_origin(url), _reason(error))
-                # Reading from an address where nothing ever answered: say so at once, waiting would not help.
-                hopeless = method == "GET" and not self._has_answered and isinstance(error, ConnectionRefusedError)
-                wait_s = None if hopeless else next(waits, None)
-            else:
-                self._has_answered = True
-                if reply.status < 400:
-                    self._remember(reply.headers.get("rgrid-position", ""))
-                    return reply
-                failure = refusal(reply.status, reply.body, reply.headers.get("x-request-id", ""))
-                again = reply.status in RETRY_STATUSES or failure.code == "idempotency_in_progress"
-                wait_s = next(waits, None) if again else None
-                if wait_s is not None:
-                    wait_s = _retry_after_s(reply.headers.get("retry-after"), wait_s)
-            if wait_s is None:
-                raise failure
-            self._on_retry(str(failure), wait_s)
-            time.sleep(wait_s)
+
+class BlockingSocket:
+    """A WebSocket that blocks."""
+
+    def __init__(self, opening: AbstractContextManager["ClientConnection"]) -> None:
+        self._stack = ExitStack()
+        self._connection = self._stack.enter_context(opening)
+
+    async def receive(self, timeout_s: float) -> str | bytes:
+        return self._connection.recv(timeout=timeout_s)
+
+    async def close(self) -> None:
+        self._stack.close()
+
+
+class BlockingWire:
+    """Nothing in here ever suspends: each call blocks until it is done."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+        self._open: list[http.client.HTTPConnection] = []
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         with self._lock:
@@ -147,85 +96,71 @@ class Transport:
                 connection.close()
             self._open.clear()
 
-    def _remember(self, position: str) -> None:
-        """The position in the log of our own last write."""
-        if position.isdecimal():
-            with self._lock:
-                self._position = max(self._position, int(position))
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251 - blocking is what this wire is for
 
-    def _address(self, path: str, query: Query) -> str:
-        pairs = query.items() if isinstance(query, Mapping) else query
-        kept = [(name, _query_text(value)) for name, value in pairs if value is not None]
-        return f"{self.url}{path}?{urlencode(kept)}" if kept else f"{self.url}{path}"
+    async def aside(self, work: Callable[[], T]) -> T:
+        return work()
 
-    def _once(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: Body | None,
-        consume: Callable[[http.client.HTTPResponse], None] | None,
+    async def together(self, jobs: Sequence[Job], at_most: int, stop: threading.Event) -> None:
+        from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
+        pool = ThreadPoolExecutor(at_most, thread_name_prefix="rgrid-client")
+        try:
+            done, _ = wait([pool.submit(_run, job) for job in jobs], return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    async def socket(self, url: str, headers: Mapping[str, str], frame_bytes_max: int) -> BlockingSocket:
+        from websockets.sync.client import connect
+
+        opening = connect(
+            url,
+            additional_headers=headers,
+            open_timeout=CONNECT_TIMEOUT_S,
+            close_timeout=1,
+            max_size=frame_bytes_max,
+            proxy=None,
+        )
+        return BlockingSocket(opening)
+
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: Body | None, sink: Sink | None
     ) -> Reply:
+        try:
+            return self._send(method, url, headers, body, sink)
+        except (OSError, http.client.HTTPException) as error:
+            raise Broken(_reason(error), is_refused=isinstance(error, ConnectionRefusedError)) from error
+
+    def _send(self, method: str, url: str, headers: Mapping[str, str], body: Body | None, sink: Sink | None) -> Reply:
         connection, reused = self._connection(url)
         # A DELETE can't be told apart from its repetition, so it never goes out on a connection that may be stale.
         if reused and method == "DELETE":
             connection.close()
             reused = False
         try:
-            return self._send(connection, method, url, headers, body, consume)
+            return _exchange(connection, method, url, headers, body, sink)
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
             connection.close()
             if not reused:
                 raise
-            return self._send(connection, method, url, headers, body, consume)
+            if body is not None:
+                body.rewind()
+            return _exchange(connection, method, url, headers, body, sink)
         except BaseException:
             # Half-read answers must not be taken for the answer to the next request.
             connection.close()
             raise
-
-    def _send(
-        self,
-        connection: http.client.HTTPConnection,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: Body | None,
-        consume: Callable[[http.client.HTTPResponse], None] | None,
-    ) -> Reply:
-        if connection.sock is None:
-            _connect(connection)
-        parts = urlsplit(url)
-        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-        sent = {"Accept-Encoding": "identity", "User-Agent": "rgrid-client", **headers}
-        if body is not None:
-            body.rewind()
-            sent["Content-Length"] = str(body.size_bytes)
-        elif method in ("POST", "PUT"):
-            sent["Content-Length"] = "0"
-        try:
-            connection.request(method, target, body=body, headers=sent)
-        except (BrokenPipeError, ConnectionResetError):
-            if body is None:
-                raise
-            # A server that refuses a body answers before it has read all of it: that answer is what counts.
-        response = connection.getresponse()
-        lowered = {name.lower(): value for name, value in response.getheaders()}
-        if consume is not None and response.status < 400:
-            consume(response)
-            content = b""
-        else:
-            content = response.read()
-        if response.will_close:
-            connection.close()
-        return Reply(response.status, lowered, content)
 
     def _connection(self, url: str) -> tuple[http.client.HTTPConnection, bool]:
         parts = urlsplit(url)
         kept: dict[str, http.client.HTTPConnection] = self._local.__dict__.setdefault("kept", {})
         origin = f"{parts.scheme}://{parts.netloc}"
         if origin not in kept:
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise Unreachable(url, "the address must begin with http:// or https://")
+            assert parts.hostname is not None
             connection = (
                 http.client.HTTPSConnection(
                     parts.hostname, parts.port, context=ssl.create_default_context(), blocksize=BLOCK_BYTES
@@ -239,24 +174,44 @@ class Transport:
         return kept[origin], kept[origin].sock is not None
 
 
-def _connect(connection: http.client.HTTPConnection) -> None:
-    connection.timeout = CONNECT_TIMEOUT_S
-    connection.connect()
-    assert connection.sock is not None
-    connection.sock.settimeout(READ_TIMEOUT_S)
+def _run(job: Job) -> None:
+    drive(job())
 
 
-def decoded(reply: Reply) -> Any:
-    """The JSON of an answer."""
-    try:
-        return msgspec.json.decode(reply.body)
-    except msgspec.DecodeError:
-        raise Refused(refusal(reply.status, b"", reply.headers.get("x-request-id", "")).problem) from None
-
-
-def _origin(url: str) -> str:
+def _exchange(
+    connection: http.client.HTTPConnection,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: Body | None,
+    sink: Sink | None,
+) -> Reply:
+    if connection.sock is None:
+        connection.timeout = CONNECT_TIMEOUT_S
+        connection.connect()
+        assert connection.sock is not None
+        connection.sock.settimeout(READ_TIMEOUT_S)
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+    try:
+        connection.request(method, target, body=body, headers=headers)
+    except (BrokenPipeError, ConnectionResetError):
+        if body is None:
+            raise
+        # A server that refuses a body answers before it has read all of it: that answer is what counts.
+    response = connection.getresponse()
+    lowered = {name.lower(): value for name, value in response.getheaders()}
+    content = b""
+    if sink is not None and response.status < 400:
+        sink.begin(lowered)
+        while block := response.read(BLOCK_BYTES):
+            sink.write(block)
+        sink.end()
+    else:
+        content = response.read()
+    if response.will_close:
+        connection.close()
+    return Reply(response.status, lowered, content)
 
 
 def _reason(error: Exception) -> str:
@@ -269,16 +224,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, http.client.RemoteDisconnected | ConnectionResetError | BrokenPipeError):
         return "the connection broke off"
     return str(error) or type(error).__name__
-
-
-def _query_text(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
-
-
-def _retry_after_s(header: str | None, otherwise_s: float) -> float:
-    try:
-        return min(max(float(header or ""), 0.0), RETRY_AFTER_MAX_S)
-    except ValueError:
-        return otherwise_s

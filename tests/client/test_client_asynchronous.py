@@ -1,0 +1,166 @@
+"""The client for asyncio against a real service, and through a network that breaks: the same calls, the same rules."""
+
+import asyncio
+import hashlib
+import inspect
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from cutting_proxy import CuttingProxy, Fault
+from running_grid import Grid
+from test_client_grid import SLOW, WAIT_S, first_times
+from test_transport import NO_WAITS, OK, answering
+
+from rgrid.client.answers import Ended, LogLine
+from rgrid.client.asynchronous import AsyncClient
+from rgrid.client.calls import Calls
+from rgrid.client.grid import Client, Submission
+from rgrid.client.problems import BadTransfer, Refused, Unreachable
+
+
+@asynccontextmanager
+async def through(grid: Grid, fault: Fault, cut_after: int = 2000) -> AsyncIterator[AsyncClient]:
+    proxy = CuttingProxy(grid.url, fault, cut_after)
+    async with AsyncClient(proxy.url, grid.key, waits_s=(0.0, 0.05, 0.1, 0.2, 0.5)) as client:
+        yield client
+    proxy.close()
+
+
+def public(kind: type) -> set[str]:
+    return {name for name, _ in inspect.getmembers(kind, callable) if not name.startswith("_")}
+
+
+def test_both_clients_can_do_the_same() -> None:
+    assert public(Calls) == public(AsyncClient) == public(Client)
+
+
+def test_a_script_runs_with_its_inputs_and_its_files_come_back(grid: Grid, tmp_path: Path) -> None:
+    files = {}
+    for number in range(6):
+        files[f"in/{number}.bin"] = tmp_path / f"{number}.bin"
+        files[f"in/{number}.bin"].write_bytes(bytes([number]) * (number * 200_000))
+    script = "for n in range(6):\n    open(f'out{n}.bin', 'wb').write(open(f'in/{n}.bin', 'rb').read())\n"
+    progress: list[int] = []
+
+    async def go() -> None:
+        async with AsyncClient(grid.url, grid.key) as client:
+            made = await client.submit(Submission(script_content=script, name="async"), files, progress.append)
+            over = await client.wait(made.execution_id, WAIT_S)
+            assert (over.status, over.exit_code) == ("completed", 0), over.stderr
+            assert sum(progress) == 3_000_000
+            artifacts = [artifact async for artifact in client.artifacts(made.execution_id, "output")]
+            await asyncio.gather(*(client.download(artifact, tmp_path / "back") for artifact in artifacts))
+            rows = [row.execution_id async for row in client.executions(name="async")]
+            assert rows == [made.execution_id]
+
+    asyncio.run(go())
+    for number in range(6):
+        came = (tmp_path / "back" / f"out{number}.bin").read_bytes()
+        assert hashlib.sha256(came).digest() == hashlib.sha256(files[f"in/{number}.bin"].read_bytes()).digest()
+
+
+def test_a_submission_whose_answer_was_lost_makes_one_execution(grid: Grid) -> None:
+    async def go() -> None:
+        async with through(grid, first_times(2, "swallow", b"POST /api/v1/executions")) as client:
+            made = await client.submit(Submission(script_content="print(1)", name="async-answer-lost"))
+            found = [row.execution_id async for row in client.executions(name="async-answer-lost")]
+            assert found == [made.execution_id]
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("fault", ["cut", "refuse"])
+def test_a_follower_hears_every_line_once(grid: Grid, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rgrid.client.following.RECONNECT_FIRST_S", 0.01)
+    monkeypatch.setattr("rgrid.client.following.POLL_EVERY_S", 0.05)
+
+    async def go() -> None:
+        async with through(grid, first_times(6, fault, b"GET /ws/"), cut_after=3000) as client:
+            made = await client.submit(Submission(script_content=SLOW))
+            items = [item async for item in client.follow(made.execution_id)]
+            lines = [item.message for item in items if isinstance(item, LogLine)]
+            assert lines == [f"line {number}" for number in range(40)]
+            assert isinstance(items[-1], Ended)
+            assert items[-1].status == "completed"
+
+    asyncio.run(go())
+
+
+def test_many_are_followed_at_once_and_one_may_leave_early(grid: Grid) -> None:
+    async def go() -> None:
+        async with AsyncClient(grid.url, grid.key) as client:
+            made = await client.submit(Submission(script_content=SLOW))
+
+            async def heard() -> int:
+                items = [item async for item in client.follow(made.execution_id)]
+                return sum(isinstance(item, LogLine) for item in items)
+
+            async def left() -> int:
+                async with aclosing(client.follow(made.execution_id)) as items:
+                    async for item in items:
+                        if isinstance(item, LogLine):
+                            return 1
+                return 0
+
+            counts = await asyncio.gather(left(), *(heard() for _ in range(20)))
+            assert counts == [1, *[40] * 20]
+
+    asyncio.run(go())
+
+
+def test_who_is_not_let_in_is_told_why(grid: Grid) -> None:
+    async def go() -> None:
+        async with AsyncClient(grid.url, "sk_live_wrong") as client:
+            with pytest.raises(Refused) as refused:
+                await client.me()
+            assert (refused.value.status, refused.value.code) == (401, "credentials_invalid")
+
+    asyncio.run(go())
+
+
+def test_a_cancelled_task_ends_its_waiting(grid: Grid) -> None:
+    async def go() -> None:
+        async with AsyncClient(grid.url, grid.key) as client:
+            made = await client.submit(Submission(script_content="import time\ntime.sleep(60)\n"))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.wait(made.execution_id), 0.2)
+            await client.cancel(made.execution_id)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("first", [(503, {"Retry-After": "0"}, b""), (429, {}, b""), None])
+def test_a_post_is_repeated_with_the_same_idempotency_key(first: tuple[int, dict[str, str], bytes] | None) -> None:
+    async def go(url: str) -> None:
+        async with AsyncClient(url, "key", waits_s=NO_WAITS) as client:
+            await client.document("POST", "/x", body={"a": 1})
+
+    with answering(first, first, OK) as (server, transport, _):
+        asyncio.run(go(transport.url))
+        assert [body for _, _, body in server.asked] == [b'{"a":1}'] * 3
+        assert len({key for _, key, _ in server.asked} - {None}) == 1
+
+
+def test_where_nothing_listens_reading_fails_at_once() -> None:
+    async def go() -> None:
+        async with AsyncClient("http://127.0.0.1:1") as client:
+            with pytest.raises(Unreachable, match="connection refused"):
+                await client.me()
+
+    asyncio.run(go())
+
+
+def test_a_file_that_changes_while_it_is_sent_is_not_sent_again(grid: Grid, tmp_path: Path) -> None:
+    path = tmp_path / "in.bin"
+    path.write_bytes(b"x" * 3_000_000)
+
+    async def go() -> None:
+        async with AsyncClient(grid.url, grid.key) as client:
+            with pytest.raises(BadTransfer, match="changed while it was being sent"):
+                await client.submit(
+                    Submission(script_content="print(1)"), {"in.bin": path}, on_created=lambda _: path.write_bytes(b"x")
+                )
+
+    asyncio.run(go())
