@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from tests.benchmarks import noop, report, start, submit, up
+from tests.benchmarks import logs, noop, report, start, submit, up
 
-BENCHMARKS = {"submit": submit.run, "start": start.run, "noop": noop.run, "up": up.run}
+BENCHMARKS = {"submit": submit.run, "start": start.run, "noop": noop.run, "up": up.run, "logs": logs.run}
 
 
 def main() -> None:
