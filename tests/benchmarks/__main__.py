@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from tests.benchmarks import logs, noop, report, start, submit, up
+from tests.benchmarks import logs, noop, report, start, submit, up, vs
 
-BENCHMARKS = {"submit": submit.run, "start": start.run, "noop": noop.run, "up": up.run, "logs": logs.run}
+BENCHMARKS = {"submit": submit.run, "start": start.run, "noop": noop.run, "up": up.run, "logs": logs.run, "vs": vs.run}
 
 
 def main() -> None:
