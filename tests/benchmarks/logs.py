@@ -51,7 +51,9 @@ def run(smoke: bool) -> list[Figure]:
 
 def _shares(what: str, seconds: list[float], aim: str) -> list[Figure]:
     return [
-        Figure("logs", f"{what}, p{round(share * 100)}", percentile(seconds, share) * 1000, "ms", aim=aim * (share == 0.5))
+        Figure(
+            "logs", f"{what}, p{round(share * 100)}", percentile(seconds, share) * 1000, "ms", aim=aim * (share == 0.5)
+        )
         for share in (0.5, 0.95, 0.99)
     ]
 

@@ -38,9 +38,7 @@ def run(smoke: bool) -> list[Figure]:
     what = "no-op jobs, submit to result"
     if not here:
         return [Figure("vs", what, ours, "/s")]
-    return [
-        compared("vs", what, "/s", ours, PEERS[peer], rate, "≥ 1") for peer, rate in zip(here, theirs, strict=True)
-    ]
+    return [compared("vs", what, "/s", ours, PEERS[peer], rate, "≥ 1") for peer, rate in zip(here, theirs, strict=True)]
 
 
 def _measured(system: str, dsn: str, jobs: int) -> float:
