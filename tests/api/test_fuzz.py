@@ -1,7 +1,7 @@
 """Whatever clients send, no answer is a fault of the service, and every answer is one that the document announces.
 
-schemathesis makes requests from the OpenAPI document: bounds and what lies just beyond, wrong types, missing and doubled
-parameters, wrong methods, broken bodies, and chains of requests that use each other's answers.
+schemathesis makes requests from the OpenAPI document: bounds and what lies just beyond, wrong types, missing and
+doubled parameters, wrong methods, broken bodies, and chains of requests that use each other's answers.
 """
 
 import subprocess

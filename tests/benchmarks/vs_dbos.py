@@ -1,4 +1,4 @@
-"""No-op workflows through a queue of DBOS without a limit: enqueued one after the other, until the last result. Prints jobs per
+"""No-op workflows through a queue of DBOS without a limit: enqueued one by one, until the last result. Prints jobs per
 second."""
 
 import sys

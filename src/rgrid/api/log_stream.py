@@ -7,7 +7,6 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from projections import execution_detail
 from projections.execution_detail import TERMINAL, Detail
 from rgrid.api.authenticate import Authenticator
 from rgrid.api.execution_requests import ExecutionStatus, Stream
