@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 DONE, GOING_AWAY, TOO_LARGE, BROKEN, TOO_SLOW = 1000, 1001, 1009, 1011, 1013
 REASON_MAX_BYTES: Final = 120
-TURN_FRAMES: Final = 3  # then others have their turn, so that many sessions with much to say starve no request
+TURN_FRAMES: Final = 10  # then others have their turn, so that many sessions with much to say starve no request
 _CODES: Final[Sequence[tuple[type[RgridError], int]]] = (
     (Unauthenticated, 4401),
     (Forbidden, 4403),
