@@ -127,7 +127,7 @@ def _is_again(event: object) -> bool:
 
 PROJECTION: Final = Projection(
     name="run_queue",
-    version=2,
+    version=3,
     on=(*_OF_BATCHES, ExecutionQueued, ExecutionClaimed, *_ENDS),
     ddl=files("projections") / "run_queue.sql",
     inline=True,

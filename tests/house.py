@@ -259,6 +259,7 @@ def undeclared_imports(tree: Path) -> list[str]:
     extras = project["project"]["optional-dependencies"].values()
     shipped = _distributions(project["project"]["dependencies"], *extras)
     tested = shipped | _distributions(project["dependency-groups"]["dev"])
+    peers = _distributions(project["dependency-groups"].get("bench", []))
     found = []
     for folder, known in (("src", shipped), ("projections", shipped), ("tests", tested)):
         files = sorted((tree / folder).rglob("*.py"))
@@ -266,7 +267,8 @@ def undeclared_imports(tree: Path) -> list[str]:
         ours = {"rgrid", "projections", "tests", *(path.stem for path in files), *(path.parent.name for path in files)}
         for path in files:
             tops = {module.partition(".")[0] for node in nodes(path) for module, _ in imported(node)} - {""}
-            strangers = tops - ours - known - sys.stdlib_module_names
+            allowed = known | peers if path.parent.name == "benchmarks" else known
+            strangers = tops - ours - allowed - sys.stdlib_module_names
             found += [f"{name(tree, path)} imports {stranger}, which is not declared" for stranger in sorted(strangers)]
     return found
 

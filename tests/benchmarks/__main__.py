@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tests.benchmarks import batch, lists, noop, report, start, submit, up
+from tests.benchmarks import batch, lists, logs, noop, report, start, submit, up, vs
 
 BENCHMARKS = {
     "submit": submit.run,
@@ -12,6 +12,8 @@ BENCHMARKS = {
     "up": up.run,
     "batch": batch.run,
     "lists": lists.run,
+    "logs": logs.run,
+    "vs": vs.run,
 }
 
 

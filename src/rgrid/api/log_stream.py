@@ -2,16 +2,16 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
-from projections import execution_detail
 from projections.execution_detail import TERMINAL, Detail
 from rgrid.api.authenticate import Authenticator
 from rgrid.api.execution_requests import ExecutionStatus, Stream
 from rgrid.api.grid import Grid, find
+from rgrid.api.log_watch import Line, Watch, Watches, encoded
 from rgrid.executions import logs
 from rgrid.executions.events import FailureReason
 from rgrid.kernel.clock import now
@@ -27,16 +27,6 @@ FRAMES_AT_ONCE: Final = 500
 
 Redeem = Callable[[str, str], Awaitable[Principal | None]]
 """(ticket, execution id) -> who got the ticket; works once."""
-
-
-class LogFrame(msgspec.Struct, kw_only=True, tag="log"):
-    log_id: str
-    execution_id: str
-    attempt: int
-    sequence_number: int
-    timestamp: datetime
-    stream: Literal["stdout", "stderr"]
-    message: str
 
 
 class StatusFrame(msgspec.Struct, kw_only=True, tag="status"):
@@ -75,6 +65,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 def log_socket(grid: Grid, authenticator: Authenticator, redeem: Redeem, sockets: Sockets) -> App:
     """The WebSocket handler."""
     decoder = QueryDecoder(Wanted)
+    watches = Watches(grid)
 
     async def serve(scope: ASGIScope, receive: Receive, send: Send) -> None:
         execution_id: str = scope["path_params"]["execution_id"]
@@ -87,7 +78,7 @@ def log_socket(grid: Grid, authenticator: Authenticator, redeem: Redeem, sockets
             if not caller.scopes:
                 raise Forbidden("Following a log needs the scope read.")
             (wanted,) = decoder.decode(pairs)
-            following = Following(grid, await find(grid, execution_id), wanted)
+            following = Following(grid, watches, await find(grid, execution_id), wanted)
             return Talk(following.frames(), following.heartbeat, lambda: authenticator.still_counts(caller))
 
         def refused(error: RgridError) -> ErrorFrame:
@@ -100,51 +91,64 @@ def log_socket(grid: Grid, authenticator: Authenticator, redeem: Redeem, sockets
 
 class Following:
     """One follower. Everything comes from the database in order of sequence numbers, so there is no handover between
-    history and live, and nothing to lose when a process restarts."""
+    history and live, and nothing to lose when a process restarts. What all followers want at once is read once."""
 
-    def __init__(self, grid: Grid, detail: Detail, wanted: Wanted) -> None:
+    def __init__(self, grid: Grid, watches: Watches, detail: Detail, wanted: Wanted) -> None:
         self._grid = grid
+        self._watches = watches
         self._execution_id = detail.execution_id
         self._stream = wanted.stream
-        self._seen = wanted.cursor
+        self._given = wanted.cursor
+        self._read = wanted.cursor  # beyond what was given when the other stream's lines came last
         self._told = 0
 
-    async def frames(self) -> AsyncIterator[msgspec.Struct]:
-        with self._grid.lines_stored.follow(self._execution_id) as follower:
+    async def frames(self) -> AsyncIterator[msgspec.Struct | bytes]:
+        with self._watches.of(self._execution_id) as watch:
+            seen = watch.looks
             while True:
-                # The state is read before the lines: whatever an ended attempt printed is stored before its end.
-                stages = await execution_detail.course(self._grid.store, self._execution_id)
+                look = await watch.beyond(seen)
+                seen, stages = look.number, look.stages
                 news = self._news(stages)
-                async for line in self._lines():
+                async for line in self._lines(watch):
                     # Each attempt is announced before its first line.
-                    while any(one.status == "running" and one.attempt <= line.attempt for one in news):
-                        yield news.pop(0)
-                    yield line
+                    while any(one.status == "running" and one.attempt <= line.attempt for _, one in news):
+                        self._told, frame = news.pop(0)
+                        yield frame
+                    yield line.frame
+                if not look.whole:
+                    continue
                 if not self._told and stages[-1].status not in TERMINAL:
-                    news = [_status(stages[-1])]
+                    news = [(len(stages), _status(stages[-1]))]
                 self._told = len(stages)
-                for frame in news:
+                for _, frame in news:
                     yield frame
                 if stages[-1].status in TERMINAL:
                     yield await self._complete(stages[-1])
                     return
-                await follower.news()
 
-    def _news(self, stages: list[Detail]) -> list[StatusFrame]:
-        """What this follower has still to hear; one who just came hears where it stands after the history."""
-        fresh = stages[self._told :] if self._told else []
-        return [_status(stage) for stage in fresh if stage.status not in TERMINAL]
+    def _news(self, stages: list[Detail]) -> list[tuple[int, StatusFrame]]:
+        """What this follower has still to hear, each with how many stages it has heard of then; one who just came
+        hears where it stands after the history."""
+        fresh = list(enumerate(stages, 1))[self._told :] if self._told else []
+        return [(heard, _status(stage)) for heard, stage in fresh if stage.status not in TERMINAL]
 
-    async def _lines(self) -> AsyncIterator[LogFrame]:
-        while True:
+    async def _lines(self, watch: Watch) -> AsyncIterator[Line]:
+        """From what the watch keeps, or else from the database."""
+        while (recent := watch.after(self._read)) is None:
+            newest = watch.newest
             rows = await logs.page(
-                self._grid.pool, self._execution_id, after=self._seen, stream=self._stream, limit=FRAMES_AT_ONCE
+                self._grid.pool, self._execution_id, after=self._read, stream=self._stream, limit=FRAMES_AT_ONCE
             )
             for row in rows:
-                self._seen = row.sequence_number
-                yield LogFrame(**msgspec.structs.asdict(row))
+                self._read = self._given = row.sequence_number
+                yield Line(row.sequence_number, row.attempt, row.stream, encoded(row))
             if len(rows) < FRAMES_AT_ONCE:
-                return
+                self._read = max(self._read, newest)
+        for line in recent:
+            self._read = line.sequence_number
+            if self._stream in (None, line.stream):
+                self._given = line.sequence_number
+                yield line
 
     async def _complete(self, detail: Detail) -> CompleteFrame:
         return CompleteFrame(
@@ -156,7 +160,7 @@ class Following:
         )
 
     def heartbeat(self) -> HeartbeatFrame:
-        return HeartbeatFrame(last_sequence_number=self._seen, timestamp=now())
+        return HeartbeatFrame(last_sequence_number=self._given, timestamp=now())
 
 
 def _status(stage: Detail) -> StatusFrame:

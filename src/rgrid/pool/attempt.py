@@ -49,6 +49,8 @@ LATE_S: Final = 5.0  # how long a late attempt waits for the service to say that
 STORES_AT_ONCE_MAX: Final = 4
 ERROR_CHARACTERS_MAX: Final = 4000
 
+SETTLE_S: Final = 0.005
+
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -247,20 +249,33 @@ class Attempt:
 
     def _sink(self, stream: Stream, data: bytes) -> None:
         self._outbox.add(self._capture.feed(stream, data))
-        if self._silence is None and self._capture.waiting_since() is not None:
-            self._silence = asyncio.get_running_loop().call_later(SILENCE_S, self._on_silence)
+        if self._silence is None:
+            self._wait_for_silence()
         if self._outbox.is_full and not self._paused and isinstance(self._running, Pausable):
             self._paused = True
             self._outbox.on_room = self._on_room
             self._running.pause()
+            # While nobody reads it is not the script that is silent.
+            if self._silence is not None:
+                self._silence.cancel()
+                self._silence = None
 
     def _on_room(self) -> None:
         if self._paused:
             self._paused = False
             if isinstance(self._running, Pausable):
                 self._running.resume()
+                self._wait_for_silence()
+
+    def _wait_for_silence(self) -> None:
+        if self._capture.waiting_since() is not None:
+            self._silence = asyncio.get_running_loop().call_later(SILENCE_S, self._on_silence)
 
     def _on_silence(self) -> None:
+        """If the loop was too busy to read, the rest of the line may be there: one more turn to read it."""
+        self._silence = asyncio.get_running_loop().call_later(SETTLE_S, self._flush_silent)
+
+    def _flush_silent(self) -> None:
         self._silence = None
         self._outbox.add(self._capture.flush_silent(time.monotonic() - SILENCE_S))
         waiting_since = self._capture.waiting_since()

@@ -100,6 +100,7 @@ class Shipper:
         self._waiting: dict[Lease, Outbox] = {}  # outboxes with lines, the one served longest ago first
         self._due = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._sent_at = 0.0  # by the loop's clock
 
     def open(self, lease: Lease, on_lost: Callable[[], None]) -> Outbox:
         return Outbox(lease, self._ship, on_lost)
@@ -114,13 +115,16 @@ class Shipper:
                 self._timer = None
             while parcel := self._next_parcel():
                 await self._send(parcel)
+                self._sent_at = asyncio.get_running_loop().time()
 
     def _ship(self, outbox: Outbox) -> None:
         self._waiting.setdefault(outbox.lease, outbox)
         if outbox.wants_drain() or outbox.backlog_bytes > REQUEST_BYTES_MAX:
             self._due.set()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self._due.set)
+            # Lines after a silence go at once; more of them soon after wait for company.
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(self._sent_at + FLUSH_AFTER_S, self._due.set)
 
     def _next_parcel(self) -> list[tuple[Outbox, list[LogLine]]]:
         """The next request: a fair share of each outbox, within the bounds of a request."""

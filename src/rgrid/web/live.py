@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 DONE, GOING_AWAY, TOO_LARGE, BROKEN, TOO_SLOW = 1000, 1001, 1009, 1011, 1013
 REASON_MAX_BYTES: Final = 120
+TURN_FRAMES: Final = 10  # then others have their turn, so that many sessions with much to say starve no request
 _CODES: Final[Sequence[tuple[type[RgridError], int]]] = (
     (Unauthenticated, 4401),
     (Forbidden, 4403),
@@ -36,7 +37,7 @@ _CODES: Final[Sequence[tuple[type[RgridError], int]]] = (
 )
 
 Frame = Any
-"""A struct that becomes one JSON text frame."""
+"""A struct that becomes one JSON text frame, or the bytes of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,22 +178,32 @@ class _Session:
         await self._send({"type": "websocket.send", "text": msgspec.json.encode(frame).decode()})
 
     async def _fill(self, frames: AsyncIterator[Frame]) -> None:
+        filled = 0
         async for frame in frames:
-            await self._outbox.put(msgspec.json.encode(frame))
+            filled += 1
+            if filled % TURN_FRAMES == 0:
+                await asyncio.sleep(0)
+            await self._outbox.put(frame if isinstance(frame, bytes) else msgspec.json.encode(frame))
         await self._outbox.put(None)
 
     async def _drain(self, heartbeat: Callable[[], Frame]) -> tuple[int, str]:
+        drained = 0
         while True:
-            try:
-                async with asyncio.timeout(self._bounds.heartbeat_s):
-                    raw = await self._outbox.get()
-            except TimeoutError:
-                await self._text(heartbeat())
+            if not len(self._outbox):
+                try:
+                    async with asyncio.timeout(self._bounds.heartbeat_s):
+                        await self._outbox.any()
+                except TimeoutError:
+                    await self._text(heartbeat())
                 continue
+            raw = self._outbox.get()
             if raw is None:
                 return DONE, "done"
             await self._send({"type": "websocket.send", "text": raw.decode()})
             self._outbox.sent()
+            drained += 1
+            if drained % TURN_FRAMES == 0:
+                await asyncio.sleep(0)
 
     async def _listen(self) -> tuple[int, str] | None:
         while True:
@@ -240,10 +251,16 @@ class _Outbox:
         self._bytes += len(raw or b"")
         self._more.set()
 
-    async def get(self) -> bytes | None:
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    async def any(self) -> None:
+        """Waits until there is a frame."""
         while not self._frames:
             self._more.clear()
             await self._more.wait()
+
+    def get(self) -> bytes | None:
         at, raw = self._frames.popleft()
         self._sending = (at, len(raw or b""))
         return raw
