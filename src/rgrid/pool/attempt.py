@@ -25,6 +25,7 @@ from rgrid.pool.install_log import InstallLog
 from rgrid.pool.installer import Installer, InstallFailed, Order
 from rgrid.pool.masking import Masker
 from rgrid.pool.outputs import Found, OutputLimits, collect, name_dropped
+from rgrid.pool.persistence import persisted
 from rgrid.pool.protocol import Assignment, LeaseLost, Outcome, StoredOutput, Stream, Work
 from rgrid.pool.scratch import Folder, InputMissing, Seen, folder_of, remove_tree, verify
 from rgrid.pool.shipper import Shipper
@@ -41,10 +42,8 @@ from rgrid.pool.verdict import (
     worker_stopped,
 )
 
-CALL_TRIES_MAX: Final = 1000
 UNFORESEEN_MAX: Final = 60
 UNAVAILABLE_S_MAX: Final = 60.0  # for objects; a finished result waits as long as its lease lives
-FULL_S_MAX: Final = 8.0  # a full store is rarely empty soon, and the user waits to hear of it
 LATE_S: Final = 5.0  # how long a late attempt waits for the service to say that it is late
 STORES_AT_ONCE_MAX: Final = 4
 ERROR_CHARACTERS_MAX: Final = 4000
@@ -391,17 +390,4 @@ class Attempt:
             raise Unavailable("the service fails to take it") from fault
 
     async def _persist(self, call: Callable[[], Awaitable[T]], wait_s_max: float) -> T:
-        """Calls until the service is there; gives up when the lease is over or after `wait_s_max`."""
-        begun_at = time.monotonic()
-        give_up_at = begun_at + wait_s_max
-        for tries in range(CALL_TRIES_MAX):
-            try:
-                return await call()
-            except (Unavailable, ConnectionError) as error:
-                if isinstance(error, Unavailable) and error.code == "storage_full":
-                    give_up_at = min(give_up_at, begun_at + FULL_S_MAX)
-                if self._lost.is_set() or time.monotonic() >= give_up_at:
-                    raise
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._lost.wait(), delay_s(self.lease.execution_id, tries))
-        raise Unavailable("the service did not come back")
+        return await persisted(call, wait_s_max, self._lost, self.lease.execution_id)
