@@ -9,14 +9,12 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from rgrid.kernel.clock import now
 from rgrid.kernel.errors import RgridError, TooLarge, Unavailable
-from rgrid.pool.backoff import delay_s
 from rgrid.pool.capture import SILENCE_S, Capture, CaptureLimits
 from rgrid.pool.engines.engine import Ended, Engine, Running
 from rgrid.pool.environments import Held
