@@ -16,8 +16,8 @@ T = TypeVar("T")
 
 
 async def persisted(call: Callable[[], Awaitable[T]], wait_s_max: float, lost: asyncio.Event, who: str) -> T:
-    """What `call` answers in the end. Raises its last error when the lease is `lost` or after `wait_s_max`; `who` spreads
-    the pauses of many callers."""
+    """What `call` answers in the end. Raises its last error when the lease is `lost` or after `wait_s_max`; `who`
+    spreads the pauses of many callers."""
     begun_at = time.monotonic()
     give_up_at = begun_at + wait_s_max
     for tries in range(CALL_TRIES_MAX):
