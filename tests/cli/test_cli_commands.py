@@ -202,7 +202,7 @@ def test_every_step_of_an_execution_is_shown(grid: Grid, script: Path) -> None:
 def test_lists_are_tables_for_people_and_documents_for_programs(grid: Grid, script: Path) -> None:
     grid.rgrid("run", "--name", "listed", script)
     table = grid.rgrid("list", "--name", "listed").stdout.splitlines()
-    assert table[0].split() == ["ID", "STATUS", "NAME", "RUNTIME", "CREATED", "DURATION", "COST"]
+    assert table[0].split() == ["ID", "STATUS", "NAME", "CREATED", "DURATION", "COST", "RUNTIME"]
     assert "completed" in table[1]
     assert document(grid.rgrid("list", "--name", "listed", "--all", "--json"))["pagination"] == {"total": 1, "shown": 1}
     assert grid.rgrid("list", "--name", "nobody-has-this").stderr == "Nothing matches.\n"

@@ -65,6 +65,27 @@ def test_a_script_that_ended_meanwhile_is_said_to_be_over(grid: Grid, tmp_path: 
         assert f"{execution_id} was over already." in terminal.shown
 
 
+@pytest.mark.parametrize(("answer", "said"), [("d\n", "You left; {} goes on."), ("c\n", "{} is being cancelled.")])
+def test_a_batch_asks_the_same(grid: Grid, tmp_path: Path, answer: str, said: str) -> None:
+    (tmp_path / "slow.py").write_text(SCRIPT)
+    (tmp_path / "in.txt").write_text("x")
+    program = [sys.executable, "-m", "rgrid", "run", "--batch", "in.txt", "slow.py"]
+    with Terminal(program, grid.environment(), tmp_path) as terminal, grid.client() as client:
+        terminal.until("1 running")
+        terminal.type(CTRL_C)
+        terminal.until("[c]ancel, it stops (d): ")
+        terminal.type(answer)
+        assert terminal.end() == 130
+        batch_id = next(word for word in terminal.shown.split() if word.startswith("batch_"))
+        assert said.format(batch_id) in terminal.shown
+        is_left = answer == "d\n"
+        assert f"rgrid batch {'watch' if is_left else 'status'} {batch_id}" in terminal.shown
+        if is_left:
+            assert not client.batches.get(batch_id).is_over
+            client.batches.cancel(batch_id)
+        assert client.batches.wait(batch_id, WAIT_S).status == "cancelled"
+
+
 def test_without_a_terminal_nobody_is_asked(grid: Grid, tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SCRIPT)
     run = subprocess.Popen(

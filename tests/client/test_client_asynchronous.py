@@ -15,9 +15,10 @@ from test_transport import NO_WAITS, OK, answering
 
 from rgrid.client.answers import Ended, LogLine
 from rgrid.client.asynchronous import AsyncClient
+from rgrid.client.batches import Batches, BlockingBatches, Item
 from rgrid.client.calls import Calls
 from rgrid.client.grid import Client, Submission
-from rgrid.client.problems import BadTransfer, Refused, Unreachable
+from rgrid.client.problems import BadTransfer, GridError, Refused, Unreachable
 
 
 @asynccontextmanager
@@ -34,6 +35,7 @@ def public(kind: type) -> set[str]:
 
 def test_both_clients_can_do_the_same() -> None:
     assert public(Calls) == public(AsyncClient) == public(Client)
+    assert public(Batches) == public(BlockingBatches)
 
 
 def test_a_script_runs_with_its_inputs_and_its_files_come_back(grid: Grid, tmp_path: Path) -> None:
@@ -59,6 +61,75 @@ def test_a_script_runs_with_its_inputs_and_its_files_come_back(grid: Grid, tmp_p
     for number in range(6):
         came = (tmp_path / "back" / f"out{number}.bin").read_bytes()
         assert hashlib.sha256(came).digest() == hashlib.sha256(files[f"in/{number}.bin"].read_bytes()).digest()
+
+
+def test_files_that_the_service_holds_are_not_sent_again(grid: Grid, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("held by the service")
+    files = {"in.txt": tmp_path / "in.txt"}
+    submission = Submission(script_content="print(open('in.txt').read())")
+
+    async def go() -> None:
+        async with AsyncClient(grid.url, grid.key) as client:
+            states = []
+            for use_cache in (True, True, False):
+                made = await client.submit(submission, files, use_cache=use_cache)
+                over = await client.wait(made.execution_id, WAIT_S)
+                assert over.stdout == "held by the service\n"
+                states += [one.state for one in over.inputs]
+            assert states == ["verified", "cached", "verified"]
+
+    asyncio.run(go())
+
+
+def test_a_batch_runs_with_the_inputs_of_its_items(grid: Grid, tmp_path: Path) -> None:
+    items = []
+    for number in range(9):
+        (tmp_path / f"{number}.txt").write_text(str(number))
+        items.append(Item(args=[f"{number}.txt"], files={f"{number}.txt": tmp_path / f"{number}.txt"}))
+    submission = Submission(script_content="import sys; print(open(sys.argv[1]).read())", name="async-batch")
+    progress: list[int] = []
+
+    async def go() -> None:
+        async with AsyncClient(grid.url, grid.key) as client:
+            made = await client.batches.create(submission, items, max_parallel=3, progress=progress.append)
+            seen = [batch async for batch in client.batches.watch(made.batch_id)]
+            assert (seen[-1].status, seen[-1].counts.completed, sum(progress)) == ("completed", 9, 9)
+            rows = [row.execution_id async for row in client.batches.executions(made.batch_id)]
+            over = await asyncio.gather(*(client.get(execution_id) for execution_id in rows))
+            assert [one.stdout for one in over] == [f"{number}\n" for number in range(9)]
+            assert made.batch_id in [row.batch_id async for row in client.batches.list()]
+            assert len(await client.batches.retry(made.batch_id, failed_only=False)) == 9
+            await client.batches.wait(made.batch_id, WAIT_S)
+
+    asyncio.run(go())
+
+
+def test_waiting_for_a_batch_ends_with_its_time_also_when_nothing_changes(grid: Grid) -> None:
+    async def go() -> None:
+        async with AsyncClient(grid.url, grid.key) as client:
+            submission = Submission(script_content="import time\ntime.sleep(60)\n")
+            made = await client.batches.create(submission, [Item()])
+            with pytest.raises(GridError, match="is not over"):
+                await client.batches.wait(made.batch_id, 0.5)
+            await client.batches.cancel(made.batch_id, "enough")
+            assert (await client.batches.wait(made.batch_id, WAIT_S)).status == "cancelled"
+
+    asyncio.run(go())
+
+
+def test_what_was_spent_and_may_be_is_asked_and_set(grid: Grid) -> None:
+    async def go() -> None:
+        async with AsyncClient(grid.url, grid.key) as client:
+            spent = await client.cost(group_by="runtime")
+            assert spent.total_cost_micros == sum(day.cost_micros for day in spent.by_date)
+            assert (await client.estimate(files=7)).estimated_executions == 7
+            await client.set_cost_limit(900_000_000, 70)
+            limit = await client.cost_limit()
+            assert (limit.monthly_limit_micros, limit.alert_threshold_percent) == (900_000_000, 70)
+            await client.remove_cost_limit()
+            assert not (await client.cost_limit()).has_limit
+
+    asyncio.run(go())
 
 
 def test_a_submission_whose_answer_was_lost_makes_one_execution(grid: Grid) -> None:

@@ -16,6 +16,8 @@ SAYS = {
     "Files in, files out": "total.txt 7\n",
     "Follow the log": "stdout line 0\nstdout line 1\nstdout line 2\ncompleted\n",
     "Find executions": "listed {'team': 'sales'}\n",
+    "Batches": "completed\n0 0\n1 1\n2 4\n",
+    "What it costs": "True\n100\nFalse\n",
     "On asyncio": "[0, 1, 4, 9]\nTrue\n",
     "When something goes wrong": "404 not_found\n",
     "Anything else": "key\nTrue\n",
