@@ -215,16 +215,9 @@ def warm_host() -> psutil.Process:
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             parent = process.parent()
-<<<<<<< HEAD
             is_warm = parent and parent.name() == "bwrap" and "python3.11/bin" in " ".join(process.cmdline()[:1])
             if is_warm and not any("rgrid" in above.cmdline() for above in process.parents()):
                 return process
-=======
-            of_a_service = any("rgrid" in above.cmdline() for above in process.parents())
-            if parent and parent.name() == "bwrap" and "python3.11/bin" in " ".join(process.cmdline()[:1]):
-                if not of_a_service:
-                    return process
->>>>>>> integrate2
     raise AssertionError("there is no warm host")
 
 
