@@ -47,6 +47,9 @@ class AtOnce:
     def runtimes(self) -> list[str]:
         return ["python:3.11"]
 
+    def identity(self, runtime: str) -> str:
+        return runtime
+
     async def start(self, job: Job, sink: OutputSink) -> Done:
         return Done()
 
@@ -70,6 +73,7 @@ async def main(dsn: str, folder: Path, jobs: int) -> float:
         work = Counted(
             pool=grid.pool, store=grid.store, handler=grid.handler, objects=grid.objects, data_keys=grid.data_keys,
             secrets=grid.secrets, settings=settings, lines_stored=grid.lines_stored, metrics=Metrics(),
+            quota=grid.quota,
         )  # fmt: skip
         pool = RunnerPool(work, InProcessHeartbeat(dsn, 60), AtOnce(), PoolTuning(slots=SLOTS), folder / "jobs")
         (folder / "jobs").mkdir()
