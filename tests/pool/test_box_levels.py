@@ -154,9 +154,11 @@ print("fine")
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other tests run without root here already")
 def test_without_root_the_same_boxes_are_made() -> None:
-    python = "/usr/bin/python3.11"
+    # The packages of this environment were built for this version.
+    name = f"python3.{sys.version_info[1]}"
+    python = f"/usr/bin/{name}"
     if not os.access(python, os.X_OK):
-        pytest.skip("a Python that any user can reach is missing: apt install python3.11")
+        pytest.skip(f"a Python that any user can reach is missing: apt install {name}")
     tree = Path(__file__).resolve().parents[2]
     packages = next(path for path in sys.path if path.endswith("site-packages"))
     done = subprocess.run(
