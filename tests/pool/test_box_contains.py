@@ -150,7 +150,7 @@ for _ in range(3):
 end = time.monotonic() + 2
 while time.monotonic() < end:
     pass
-print(time.process_time())
+os.write(1, b"%.3f\\n" % time.process_time())  # in one piece: four processes share the pipe
 time.sleep(0.5)
 """
     ran = boxes.run(script, cpu=0.5)
