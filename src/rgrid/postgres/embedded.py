@@ -35,6 +35,7 @@ RESTARTS_MAX: Final = 5
 LOCK_TRIES_MAX: Final = 10
 SERVER_LOG_BYTES_MAX: Final = 16 * 1024 * 1024
 SOCKET_PATH_MAX: Final = 107  # sun_path of unix(7)
+SOCKET_FOLDER_MAX: Final = 60  # room for the name of our folder, of the socket and of its lock
 _PAUSE_S: Final = 0.002
 _RETRY_PAUSE_S: Final = 0.1
 _STEADY_MS: Final = 60_000
@@ -81,7 +82,7 @@ class EmbeddedPostgres:
         self._sockets = self._home / "socket"
         if len(str(self._sockets / _SOCKET)) + len(".lock") > SOCKET_PATH_MAX:
             digest = hashlib.sha256(str(self._home).encode()).hexdigest()[:16]
-            self._sockets = Path(tempfile.gettempdir()) / f"rgrid-{digest}"
+            self._sockets = _short_folder() / f"rgrid-{digest}"
 
     @property
     def dsn(self) -> str:
@@ -359,6 +360,12 @@ def _owner(lock: int) -> dict[str, str]:
         return {key: str(value) for key, value in json.loads(text).items()}
     except ValueError:
         return {}  # the owner is just writing it
+
+
+def _short_folder() -> Path:
+    """Where temporary files go, unless that is itself too deep for a socket."""
+    chosen = Path(tempfile.gettempdir())
+    return chosen if len(str(chosen)) <= SOCKET_FOLDER_MAX else Path("/tmp")  # noqa: S108 -- the name holds a digest
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
