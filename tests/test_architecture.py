@@ -24,6 +24,8 @@ FORBIDDEN_IMPORTS = [
     ("events-only", "projections/executions.py", "import rgrid.executions.commands"),
     ("inside-executions", "src/rgrid/runners/runner.py", "import rgrid.executions.execution"),
     ("inside-runners", "projections/executions.py", "import rgrid.runners.runner"),
+    ("inside-workflows", "projections/executions.py", "import rgrid.workflows.commands"),
+    ("inside-schedules", "projections/executions.py", "import rgrid.schedules.commands"),
     ("inside-access", "projections/executions.py", "import rgrid.access.keyring"),
     ("pure-decisions", "src/rgrid/executions/execution.py", "import asyncpg"),
     ("pure-decisions", "src/rgrid/runners/runner.py", "import rgrid.kernel.clock"),

@@ -7,6 +7,7 @@ from rgrid.executions.events import (
     DeclaredInput,
     Excerpt,
     FailureReason,
+    Origin,
     RetriedItem,
     RetryRules,
     StoredArtifact,
@@ -46,6 +47,7 @@ class SubmitExecution(Command, frozen=True, kw_only=True):
     reserved_micros: int = 0
     requirements_sha256: str | None = None
     requirements_size_bytes: int | None = None
+    origin: Origin | None = None
 
 
 class CompleteInputs(Command, frozen=True, kw_only=True):

@@ -60,6 +60,16 @@ class RetryRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     backoff_max_s: float
 
 
+class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What made an execution, when it was not a request: a try of a step of a workflow run, or a schedule's run."""
+
+    workflow_run_id: str | None = None
+    step: str | None = None
+    step_attempt: int | None = None
+    schedule_id: str | None = None
+    schedule_run_id: str | None = None
+
+
 class ExecutionSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
     """Everything that was asked for. Without `retry` the grid's own rules hold. `reserved_micros` counts against a
     spending limit until the execution ends. `env_sealed` values are encrypted under the stream's data key; `env_names`
@@ -93,6 +103,7 @@ class ExecutionSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
     reserved_micros: int = 0
     requirements_sha256: str | None = None
     requirements_size_bytes: int | None = None
+    origin: Origin | None = None
 
 
 class InputsVerified(Event, frozen=True, kw_only=True, omit_defaults=True):

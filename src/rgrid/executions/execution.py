@@ -156,6 +156,7 @@ def _submit(command: SubmitExecution, state: Execution, now: datetime) -> Sequen
         reserved_micros=command.reserved_micros,
         requirements_sha256=command.requirements_sha256,
         requirements_size_bytes=command.requirements_size_bytes,
+        origin=command.origin,
     )
     verified = [InputsVerified(files=command.verified, verified_at=now)] if command.verified else []
     return [spec, *verified, *([_queued(spec, 1, now, now)] if ready else [])]

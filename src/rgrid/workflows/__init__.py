@@ -1,0 +1,1 @@
+"""Workflows: pipelines described as data, and their runs."""
