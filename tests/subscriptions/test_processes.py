@@ -4,7 +4,7 @@ import asyncio
 
 from following import NOTICES, Bank, Deposited, Notice, Noticed, bank, until
 
-from rgrid.eventstore.handle import Handled
+from rgrid.eventstore.handle import Handled, NewStream
 from rgrid.kernel.ids import command_id
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.subscriptions import dead_letters
@@ -149,5 +149,27 @@ def test_a_new_process_that_begins_at_the_head_leaves_the_past_alone(database: s
             await service.deposit("bob", 1)
             await noticed(service, 2)
             assert {seen.event.of for seen in await notices(service)} == {"account-bob"}
+
+    asyncio.run(run())
+
+
+def test_a_command_begins_other_streams_along_with_its_own_once(database: str) -> None:
+    async def run() -> None:
+        tries = 0
+
+        async def both(recorded: AnyRecorded, send: Send) -> None:
+            nonlocal tries
+            tries += 1
+            beside = NewStream(NOTICES, "beside", Notice(of=recorded.stream_id))
+            await send(NOTICES, "all", Notice(of=recorded.stream_id), along=lambda _state, _events: [beside])
+            if tries < 2:
+                raise ValueError("halfway")
+
+        async with bank(database, processes=[Process("both", {Deposited: both})]) as service:
+            await service.deposit("ann", 1)
+            await saved(service, 3)
+            first, second = await notices(service)
+            assert (first.stream_id, second.stream_id) == ("notice-all", "notice-beside")
+            assert first.cause.command_id == second.cause.command_id
 
     asyncio.run(run())

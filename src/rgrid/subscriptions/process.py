@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
-from rgrid.eventstore.handle import Handled, Handler, Riders
+from rgrid.eventstore.handle import Along, Handled, Handler, Riders
 from rgrid.eventstore.store import Store
 from rgrid.kernel.decider import Decider
 from rgrid.kernel.ids import command_id
@@ -31,6 +31,7 @@ class Send(Protocol):
         *,
         new: bool = False,
         riders: Riders[S, E] | None = None,
+        along: Along[S, E] | None = None,
     ) -> Handled[S, E] | None: ...
 
 
@@ -94,6 +95,7 @@ class Reactor:
         command: C,
         new: bool,
         riders: Riders[S, E] | None,
+        along: Along[S, E] | None,
     ) -> Handled[S, E] | None:
         wanted_id = command_id(self._process.name, recorded.position, step)
         if repeated and await self._was_sent(decider.stream_id(entity_id), wanted_id):
@@ -105,7 +107,9 @@ class Reactor:
             causation_id=f"event:{recorded.position}",
             traceparent=recorded.cause.traceparent,
         )
-        return await self._handler.handle(decider, entity_id, command, cause, new=new and not repeated, riders=riders)
+        return await self._handler.handle(
+            decider, entity_id, command, cause, new=new and not repeated, riders=riders, along=along
+        )
 
     async def _was_sent(self, stream_id: str, wanted_id: object) -> bool:
         version = 0
@@ -133,8 +137,9 @@ class _Sender:
         *,
         new: bool = False,
         riders: Riders[S, E] | None = None,
+        along: Along[S, E] | None = None,
     ) -> Handled[Any, Any] | None:
         self._step += 1
         return await self._reactor.send(
-            self._recorded, self._step, self._repeated, decider, entity_id, command, new, riders
+            self._recorded, self._step, self._repeated, decider, entity_id, command, new, riders, along
         )

@@ -21,7 +21,7 @@ FAULTS_MAX: Final = 1000
 DEPTH_MAX: Final = 64
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 _MISSING: Final = "This field is required."
-_UNKNOWN: Final = "There is no such field."
+UNKNOWN: Final = "There is no such field."
 
 
 def faults(value: Any, kind: i.Type, path: str = "") -> list[Fault]:
@@ -131,7 +131,7 @@ def _struct(value: Any, kind: i.StructType, path: str, found: list[Fault], depth
         elif field.required:
             found.append((at, _MISSING))
     if kind.forbid_unknown_fields:
-        found.extend((join(path, str(name)), _UNKNOWN) for name in value if name not in known)
+        found.extend((join(path, str(name)), UNKNOWN) for name in value if name not in known)
 
 
 def _dict(value: Any, kind: i.DictType, path: str, found: list[Fault], depth: int) -> None:
