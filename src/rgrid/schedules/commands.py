@@ -9,6 +9,7 @@ from rgrid.schedules.events import Rules, RunEnd, Target, Timing
 class CreateSchedule(Command, frozen=True, kw_only=True):
     """Start this target at these times. Its target was looked up and its template checked."""
 
+    schedule_id: str
     name: str
     target: Target
     timing: Timing

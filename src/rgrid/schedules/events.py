@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from rgrid.kernel.ids import derived_id
 from rgrid.kernel.messages import Event
 
 TargetType = Literal["EXECUTION", "WORKFLOW", "SOURCE"]
@@ -20,6 +21,11 @@ RunTrigger = Literal["SCHEDULE", "MANUAL", "BACKFILL"]
 RunEnd = Literal["COMPLETED", "PARTIAL", "FAILED", "CANCELLED"]
 Decision = Literal["fired", "buffered"]
 NotFired = Literal["overlap", "queue_full", "blocked", "excluded", "disabled", "deleted"]
+
+
+def run_id_of(schedule_id: str, due_at: datetime, backfill_id: str = "") -> str:
+    """The id of the schedule run of a due time, the same in every process. Each backfill has runs of its own."""
+    return derived_id("srun", int(due_at.timestamp() * 1000), schedule_id, backfill_id)
 
 
 class Exclusion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -70,6 +76,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class ScheduleCreated(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A schedule exists. `next_due_at` is None while it is disabled or has nothing to come."""
 
+    schedule_id: str
     name: str
     target: Target
     timing: Timing
