@@ -19,6 +19,8 @@ from rgrid.client.batches import Batches, BlockingBatches, Item
 from rgrid.client.calls import Calls
 from rgrid.client.grid import Client, Submission
 from rgrid.client.problems import BadTransfer, GridError, Refused, Unreachable
+from rgrid.client.schedules import BlockingSchedules, Schedules
+from rgrid.client.workflows import BlockingWorkflows, Workflows
 
 
 @asynccontextmanager
@@ -36,6 +38,8 @@ def public(kind: type) -> set[str]:
 def test_both_clients_can_do_the_same() -> None:
     assert public(Calls) == public(AsyncClient) == public(Client)
     assert public(Batches) == public(BlockingBatches)
+    assert public(Workflows) == public(BlockingWorkflows)
+    assert public(Schedules) == public(BlockingSchedules)
 
 
 def test_a_script_runs_with_its_inputs_and_its_files_come_back(grid: Grid, tmp_path: Path) -> None:

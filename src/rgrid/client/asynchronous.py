@@ -33,6 +33,8 @@ from rgrid.client.delivery import (
     Sink,
     no_note,
 )
+from rgrid.client.schedules import Schedules
+from rgrid.client.workflows import Workflows
 
 T = TypeVar("T")
 
@@ -51,6 +53,8 @@ class AsyncClient(Calls):
         self._wire = AsyncWire()
         super().__init__(Delivery(self._wire, url, key, on_retry, waits_s))
         self.batches = Batches(self)
+        self.workflows = Workflows(self)
+        self.schedules = Schedules(self)
 
     async def __aenter__(self) -> "AsyncClient":
         return self

@@ -99,10 +99,12 @@ class Calls:
         *,
         query: Query = (),
         body: object = None,
+        headers: Mapping[str, str] | None = None,
         retry: bool = True,
     ) -> Any:
         """The JSON that the service answers, untouched; `path` comes after `/api/v1`."""
-        return decoded(await self.delivery.call(method, API + path, query=query, body=body, retry=retry))
+        call = self.delivery.call(method, API + path, query=query, body=body, headers=headers, retry=retry)
+        return decoded(await call)
 
     async def pages(self, path: str, query: Mapping[str, object] | None = None) -> AsyncGenerator[dict[str, Any], None]:
         """Every page of a list, by cursor."""

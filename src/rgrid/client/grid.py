@@ -9,7 +9,9 @@ from rgrid.client.batches import Batches, BlockingBatches
 from rgrid.client.blocking import Blocking, blocking, iterating
 from rgrid.client.calls import PAGE_MAX, Calls, Submission
 from rgrid.client.delivery import RETRY_WAITS_S, RetryNote, no_note
+from rgrid.client.schedules import BlockingSchedules, Schedules
 from rgrid.client.transport import Transport
+from rgrid.client.workflows import BlockingWorkflows, Workflows
 
 __all__ = ["PAGE_MAX", "Client", "Submission"]
 
@@ -28,6 +30,8 @@ class Client(Blocking[Calls]):
         self.transport = Transport(url, key, on_retry=on_retry, waits_s=waits_s)
         super().__init__(Calls(self.transport.delivery))
         self.batches = BlockingBatches(Batches(self.calls))
+        self.workflows = BlockingWorkflows(Workflows(self.calls))
+        self.schedules = BlockingSchedules(Schedules(self.calls))
         self.url = self.calls.url
         self.key = key
 
