@@ -3,6 +3,7 @@
 from typing import Final
 
 from projections import (
+    active_partitions,
     artifacts,
     batches,
     costs,
@@ -12,11 +13,14 @@ from projections import (
     objects,
     retention,
     run_queue,
+    run_timers,
     workers,
+    workflow_runs,
 )
 from rgrid.subscriptions.projection import Projection
 
 ALL: Final[tuple[Projection, ...]] = (
+    active_partitions.PROJECTION,
     artifacts.PROJECTION,
     batches.PROJECTION,
     costs.PROJECTION,
@@ -26,5 +30,7 @@ ALL: Final[tuple[Projection, ...]] = (
     objects.PROJECTION,
     retention.PROJECTION,
     run_queue.PROJECTION,
+    run_timers.PROJECTION,
     workers.PROJECTION,
+    workflow_runs.PROJECTION,
 )
