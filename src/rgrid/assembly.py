@@ -44,6 +44,7 @@ from rgrid.settings import BadSetting, Settings
 from rgrid.subscriptions.daemon import Daemon
 from rgrid.subscriptions.inline import apply_inline
 from rgrid.subscriptions.process import Process
+from rgrid.workflows.handlers import installed
 
 FIRST_BUILD_MAX_S: Final = 600.0
 CAUGHT_UP_MAX_S: Final = 1.0
@@ -114,6 +115,7 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
             rates=RateTable(settings.cost_rates, settings.rate_micros_per_vcpu_hour),
             spending=spending,
             reached=daemon.reached,
+            handlers=installed(),
         )
         yield Parts(grid, daemon, dsn)
 

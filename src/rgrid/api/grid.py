@@ -22,6 +22,7 @@ from rgrid.kernel.ids import is_id
 from rgrid.kernel.rates import RateTable
 from rgrid.settings import Settings
 from rgrid.web.operation import missing
+from rgrid.workflows.handlers import Handlers
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Grid:
     spending: Spending
     reached: Callable[..., Awaitable[None]]
     """Waits until every read model has come to a position; Unavailable after `timeout_s`."""
+    handlers: Handlers
 
 
 async def find(grid: Grid, execution_id: str, position: int | None = None) -> Detail:
