@@ -14,6 +14,9 @@ from projections import (
     retention,
     run_queue,
     run_timers,
+    schedule_names,
+    schedule_runs,
+    schedules,
     workers,
     workflow_runs,
 )
@@ -31,6 +34,9 @@ ALL: Final[tuple[Projection, ...]] = (
     retention.PROJECTION,
     run_queue.PROJECTION,
     run_timers.PROJECTION,
+    schedule_names.PROJECTION,
+    schedule_runs.PROJECTION,
+    schedules.PROJECTION,
     workers.PROJECTION,
     workflow_runs.PROJECTION,
 )

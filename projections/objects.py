@@ -1,5 +1,5 @@
 """Which objects are held, by how many, and how many bytes is that? Inputs, outputs and cache entries hold their objects
-until they expire; scripts, their requirements and excerpts of logs are kept for good."""
+until they expire; scripts, their requirements, parameters of schedules and excerpts of logs are kept for good."""
 
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
@@ -17,6 +17,7 @@ from rgrid.executions.events import (
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.postgres.paging import Queryable
 from rgrid.postgres.pool import Connection
+from rgrid.schedules.events import DueFired, ScheduleCreated, ScheduleRevised
 from rgrid.subscriptions.projection import Projection
 
 Change = tuple[str, int, int, bool]
@@ -62,14 +63,19 @@ def _changes(at: AnyRecorded) -> Iterable[Change]:
             yield from ((sha256, 0, -1, False) for sha256 in released)
         case LogsExpired(stdout=stdout, stderr=stderr):
             yield from ((one.sha256, one.size_bytes, 0, True) for one in (stdout, stderr) if one is not None)
+        case ScheduleCreated(target=target) | ScheduleRevised(target=target):
+            if target.params_sha256 is not None:
+                yield target.params_sha256, target.params_size_bytes, 0, True
+        case DueFired(params_sha256=overlay) if overlay is not None:
+            yield overlay, 0, 0, True
 
 
 PROJECTION: Final = Projection(
     name="objects",
-    version=1,
+    version=2,
     on=(
         ExecutionSubmitted, InputsVerified, OutputsStored, ObjectsExpired, LogsExpired, InputsCached,
-        CachedInputsExpired,
+        CachedInputsExpired, ScheduleCreated, ScheduleRevised, DueFired,
     ),
     ddl=files("projections") / "objects.sql",
     on_batch=project,
