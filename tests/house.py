@@ -33,6 +33,7 @@ _REASON: Final = re.compile(r"#\s*(?:noqa:\s*BLE001\W+)?\w+(\W+\w+){3,}")
 _CREATED: Final = re.compile(r"create\s+(?:unlogged\s+)?table\s+(?:if not exists\s+)?(?:rm\.)?(\w+)")
 _NAMED: Final = re.compile(r"\b(?:from|join|into|update|table|only)\s+(rm\.\w+|\w+)", re.IGNORECASE)
 _TOPIC: Final = re.compile(r"[a-z_]+(\.[a-z_]+)+\.v\d+")
+_IMPORTED_AS: Final = {"common-expression-language": "cel", "pyyaml": "yaml"}
 _TICKET: Final = re.compile(r"(\bissues?|\bticket|\bGH-|\s#)\s?#?\d+\b")
 
 
@@ -274,8 +275,9 @@ def undeclared_imports(tree: Path) -> list[str]:
 
 
 def _distributions(*requirements: list[str]) -> set[str]:
-    """Names as they are imported; that of every library used here is its distribution's with underscores."""
-    return {re.split(r"[^\w-]", line)[0].replace("-", "_") for lines in requirements for line in lines}
+    """Names as they are imported: a distribution's with underscores, but for those that chose another one."""
+    names = (re.split(r"[^\w-]", line)[0] for lines in requirements for line in lines)
+    return {_IMPORTED_AS.get(one, one.replace("-", "_")) for one in names}
 
 
 def comments_that_cite_tickets(tree: Path) -> list[str]:

@@ -14,6 +14,7 @@ from projections import batches
 from projections import objects as object_holders
 from projections.all import ALL
 from rgrid import catalogue
+from rgrid.adapters.expressions import Evaluator
 from rgrid.adapters.local_objects import LocalObjects
 from rgrid.adapters.master_key import master_keys
 from rgrid.adapters.objects import ObjectStore
@@ -69,6 +70,8 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
     keys = master_keys(settings)
     await migrate(dsn)
     async with contextlib.AsyncExitStack() as stack:
+        evaluator = Evaluator()
+        stack.push_async_callback(evaluator.close)
         pool = await _opened(stack, dsn, "rgrid", 10)
         store = Store(pool, catalogue.codec())
         spending = Spending()
@@ -116,6 +119,7 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
             spending=spending,
             reached=daemon.reached,
             handlers=installed(),
+            evaluator=evaluator,
         )
         yield Parts(grid, daemon, dsn)
 

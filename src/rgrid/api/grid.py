@@ -7,6 +7,7 @@ import asyncpg
 
 from projections import execution_detail
 from projections.execution_detail import Detail
+from rgrid.adapters.expressions import Evaluator
 from rgrid.adapters.objects import ObjectStore
 from rgrid.adapters.secrets import Secrets
 from rgrid.adapters.signing import Signer
@@ -48,6 +49,7 @@ class Grid:
     reached: Callable[..., Awaitable[None]]
     """Waits until every read model has come to a position; Unavailable after `timeout_s`."""
     handlers: Handlers
+    evaluator: Evaluator
 
 
 async def find(grid: Grid, execution_id: str, position: int | None = None) -> Detail:
