@@ -38,6 +38,7 @@ class DeleteWorkflow(Command, frozen=True, kw_only=True):
 class TriggerRun(Command, frozen=True, kw_only=True):
     """Begin a run of a version; `params` are checked and complete. The rest as in RunTriggered."""
 
+    run_id: str
     workflow_name: str
     workflow_version: int
     document_sha256: str
@@ -99,6 +100,7 @@ class EndMapItem(Command, frozen=True, kw_only=True):
     status: RunEnd
     outputs: dict[str, Any] | None = None
     error: str | None = None
+    category: ErrorCategory | None = None
 
 
 class CompleteStep(Command, frozen=True, kw_only=True):

@@ -73,8 +73,10 @@ class Parent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class RunTriggered(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A run exists, pinned to a version. `restored` are outputs of an earlier run by step name, `from_step` the step
-    that a retry starts from; `partition` is the canonical JSON of the partition key."""
+    that a retry starts from; `partition` is the canonical JSON of the partition key. The wait before another try of a
+    step is drawn from `run_id`."""
 
+    run_id: str
     workflow_name: str
     workflow_version: int
     document_sha256: str
@@ -136,6 +138,7 @@ class MapItemEnded(Event, frozen=True, kw_only=True, omit_defaults=True):
     status: RunEnd
     outputs: dict[str, Any] | None = None
     error: str | None = None
+    category: ErrorCategory | None = None
     ended_at: datetime
 
 
@@ -160,6 +163,14 @@ class StepFailed(Event, frozen=True, kw_only=True, omit_defaults=True):
     category: ErrorCategory
     next_attempt_at: datetime | None = None
     failed_at: datetime
+
+
+class StepWoken(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The wait before another try is over; `attempt` is the one that failed."""
+
+    step: str
+    attempt: int
+    woken_at: datetime
 
 
 class StepSkipped(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -238,6 +249,7 @@ RunEvent = (
     | MapItemEnded
     | StepCompleted
     | StepFailed
+    | StepWoken
     | StepSkipped
     | StepCancelled
     | SignalReceived
@@ -259,6 +271,7 @@ TOPICS: Final[dict[str, type[Event]]] = {
     "run.map_item_ended.v1": MapItemEnded,
     "run.step_completed.v1": StepCompleted,
     "run.step_failed.v1": StepFailed,
+    "run.step_woken.v1": StepWoken,
     "run.step_skipped.v1": StepSkipped,
     "run.step_cancelled.v1": StepCancelled,
     "run.signal_received.v1": SignalReceived,
