@@ -1,5 +1,5 @@
-"""Which objects are held, by how many, and how many bytes is that? Inputs, outputs and cache entries hold their objects
-until they expire; scripts, their requirements, parameters of schedules and excerpts of logs are kept for good."""
+"""Which objects are held, by how many, and how many bytes is that? Inputs, outputs, archived logs and cache entries
+hold theirs until they expire; scripts, their requirements, parameters of schedules and excerpts of logs are kept."""
 
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
@@ -10,6 +10,7 @@ from rgrid.executions.events import (
     ExecutionSubmitted,
     InputsCached,
     InputsVerified,
+    LogsArchived,
     LogsExpired,
     ObjectsExpired,
     OutputsStored,
@@ -61,8 +62,11 @@ def _changes(at: AnyRecorded) -> Iterable[Change]:
             yield from ((one.sha256, one.size_bytes, 1, False) for one in made)
         case ObjectsExpired(released=released) | CachedInputsExpired(released=released):
             yield from ((sha256, 0, -1, False) for sha256 in released)
-        case LogsExpired(stdout=stdout, stderr=stderr):
+        case LogsArchived(blocks=blocks):
+            yield from ((block.sha256, block.size_bytes, 1, False) for block in blocks)
+        case LogsExpired(stdout=stdout, stderr=stderr, released=released):
             yield from ((one.sha256, one.size_bytes, 0, True) for one in (stdout, stderr) if one is not None)
+            yield from ((sha256, 0, -1, False) for sha256 in released)
         case ScheduleCreated(target=target) | ScheduleRevised(target=target):
             if target.params_sha256 is not None:
                 yield target.params_sha256, target.params_size_bytes, 0, True
@@ -72,9 +76,9 @@ def _changes(at: AnyRecorded) -> Iterable[Change]:
 
 PROJECTION: Final = Projection(
     name="objects",
-    version=2,
+    version=3,
     on=(
-        ExecutionSubmitted, InputsVerified, OutputsStored, ObjectsExpired, LogsExpired, InputsCached,
+        ExecutionSubmitted, InputsVerified, OutputsStored, ObjectsExpired, LogsArchived, LogsExpired, InputsCached,
         CachedInputsExpired, ScheduleCreated, ScheduleRevised, DueFired,
     ),
     ddl=files("projections") / "objects.sql",

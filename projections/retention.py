@@ -1,4 +1,5 @@
-"""Of which executions are files and log lines still kept, and since when have they been over?
+"""Of which executions are files and log lines still kept, which lines are still rows of a table, and since when have
+the executions been over?
 
 An execution without files and without output never gets a row, and one whose files and lines have gone loses it.
 """
@@ -15,6 +16,7 @@ from rgrid.executions.events import (
     ExecutionFailed,
     ExecutionTimedOut,
     InputsVerified,
+    LogsArchived,
     LogsExpired,
     ObjectsExpired,
     OutputsStored,
@@ -41,15 +43,19 @@ async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
                     held.setdefault(at.entity_id, {})["lines"] = True
             case ObjectsExpired():
                 gone.setdefault(at.entity_id, {})["objects"] = True
+            case LogsArchived(is_whole=is_whole):
+                if is_whole:
+                    gone.setdefault(at.entity_id, {})["rows"] = True
             case LogsExpired():
-                gone.setdefault(at.entity_id, {})["lines"] = True
+                gone.setdefault(at.entity_id, {}).update(lines=True, rows=True)
             case _:
                 ended[at.entity_id] = at.event.completed_at
     if held:
         await connection.execute(
-            "insert into retention as r (execution_id, has_objects, has_lines)"
-            " select * from unnest($1::text[], $2::boolean[], $3::boolean[]) on conflict (execution_id) do update"
-            " set has_objects = r.has_objects or excluded.has_objects, has_lines = r.has_lines or excluded.has_lines",
+            "insert into retention as r (execution_id, has_objects, has_lines, has_rows)"
+            " select *, lines from unnest($1::text[], $2::boolean[], $3::boolean[]) as h(execution_id, objects, lines)"
+            " on conflict (execution_id) do update set has_objects = r.has_objects or excluded.has_objects,"
+            " has_lines = r.has_lines or excluded.has_lines, has_rows = r.has_rows or excluded.has_rows",
             list(held),
             ["objects" in what for what in held.values()],
             ["lines" in what for what in held.values()],
@@ -65,11 +71,12 @@ async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
     if gone:
         await connection.execute(
             "update retention r set has_objects = r.has_objects and not g.objects, has_lines = r.has_lines and not"
-            " g.lines from unnest($1::text[], $2::boolean[], $3::boolean[]) as g(execution_id, objects, lines)"
-            " where r.execution_id = g.execution_id",
+            " g.lines, has_rows = r.has_rows and not g.rows from unnest($1::text[], $2::boolean[], $3::boolean[],"
+            " $4::boolean[]) as g(execution_id, objects, lines, rows) where r.execution_id = g.execution_id",
             list(gone),
             ["objects" in what for what in gone.values()],
             ["lines" in what for what in gone.values()],
+            ["rows" in what for what in gone.values()],
         )
         await connection.execute(
             "delete from retention where execution_id = any($1) and not has_objects and not has_lines", list(gone)
@@ -78,10 +85,10 @@ async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
 
 PROJECTION: Final = Projection(
     name="retention",
-    version=1,
+    version=2,
     on=(
         InputsVerified, OutputsStored, AttemptEnded, ExecutionCompleted, ExecutionFailed, ExecutionTimedOut,
-        ExecutionCancelled, ObjectsExpired, LogsExpired,
+        ExecutionCancelled, ObjectsExpired, LogsArchived, LogsExpired,
     ),
     ddl=files("projections") / "retention.sql",
     on_batch=project,
@@ -102,6 +109,16 @@ async def with_lines(connection: Queryable, ended_before: datetime) -> list[str]
     """Executions that ended by then and still have log lines, the oldest first."""
     rows = await connection.fetch(
         "select execution_id from retention where has_lines and completed_at <= $1 order by completed_at limit $2",
+        ended_before,
+        DUE_MAX,
+    )
+    return [row["execution_id"] for row in rows]
+
+
+async def with_rows(connection: Queryable, ended_before: datetime) -> list[str]:
+    """Executions that ended by then and whose log lines are not yet in the archive, the oldest first."""
+    rows = await connection.fetch(
+        "select execution_id from retention where has_rows and completed_at <= $1 order by completed_at limit $2",
         ended_before,
         DUE_MAX,
     )

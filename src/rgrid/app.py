@@ -297,6 +297,7 @@ def _retention(parts: Parts) -> Retention:
         handler=grid.handler,
         settings=grid.settings,
         object_store=grid.objects,
+        log_reader=grid.log_reader,
         reached_head=reached_head,
     )
 

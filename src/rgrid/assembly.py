@@ -10,7 +10,7 @@ from typing import Final
 
 import asyncpg
 
-from projections import batches
+from projections import batches, log_blocks
 from projections import objects as object_holders
 from projections.all import ALL
 from rgrid import catalogue
@@ -33,6 +33,7 @@ from rgrid.eventstore.writer import GroupWriter
 from rgrid.executions import uploads
 from rgrid.executions.batch_process import batch_process
 from rgrid.executions.following import LinesStored
+from rgrid.executions.log_reader import LogReader
 from rgrid.executions.quota import Quota
 from rgrid.executions.spending import Spending
 from rgrid.kernel.clock import now
@@ -114,6 +115,7 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
             lease_tokens=LeaseTokens(keys.derived("lease tokens")[0]),
             runtimes=Runtimes(pool),
             lines_stored=lines_stored,
+            log_reader=LogReader(pool, objects, lambda execution_id: log_blocks.of(pool, execution_id)),
             caught_up=caught_up,
             rates=RateTable(settings.cost_rates, settings.rate_micros_per_vcpu_hour),
             spending=spending,

@@ -13,13 +13,16 @@ import msgspec
 from projections import input_cache, objects, retention
 from rgrid.adapters.objects import ObjectStore, is_sha256
 from rgrid.eventstore.handle import Handler
-from rgrid.executions import releases
+from rgrid.executions import log_archive, releases
 from rgrid.executions import retention as rules
 from rgrid.executions import uploads as slots
+from rgrid.executions.log_reader import LogReader
 from rgrid.kernel.clock import now
 from rgrid.kernel.errors import Unavailable
 from rgrid.settings import Settings
 
+ARCHIVE_EVERY_S: Final = 30
+ARCHIVED_A_TURN_MAX: Final = 1_000
 EXPIRE_EVERY_S: Final = 60
 REMOVE_EVERY_S: Final = 30
 DELETES_A_TURN_MAX: Final = 50
@@ -30,10 +33,12 @@ FORGET_UPLOADS_AFTER: Final = timedelta(days=1)
 
 
 class Purged(msgspec.Struct, kw_only=True):
-    """What a clean-up did: how many executions let go of files and of lines, and what was removed."""
+    """What a clean-up did: how many executions let go of files and of lines, how many blocks of lines moved to
+    the object store, and what was removed."""
 
     executions_without_files: int = 0
     executions_without_lines: int = 0
+    log_blocks: int = 0
     cache_entries: int = 0
     uploads: int = 0
     lines: int = 0
@@ -50,12 +55,14 @@ class Retention:
         handler: Handler,
         settings: Settings,
         object_store: ObjectStore,
+        log_reader: LogReader,
         reached_head: Callable[[], Awaitable[None]],
     ) -> None:
         self._pool = pool
         self._handler = handler
         self._settings = settings
         self._objects = object_store
+        self._log_reader = log_reader
         self._reached_head = reached_head
 
     def chores(self) -> list[tuple[Callable[[], Awaitable[object]], int]]:
@@ -63,6 +70,7 @@ class Retention:
         return [
             (self.expire_objects, EXPIRE_EVERY_S),
             (self.expire_logs, EXPIRE_EVERY_S),
+            (self._archive_in_time, ARCHIVE_EVERY_S),
             (self.expire_cache, EXPIRE_EVERY_S),
             (self.forget_uploads, EXPIRE_EVERY_S),
             (self._delete_some_lines, REMOVE_EVERY_S),
@@ -76,7 +84,16 @@ class Retention:
     async def expire_logs(self) -> int:
         before = now() - timedelta(days=self._settings.logs_keep_days)
         due = await retention.with_lines(self._pool, before)
-        return await rules.expire_logs(self._pool, self._handler, self._objects, due, before)
+        return await rules.expire_logs(self._log_reader, self._handler, self._objects, due, before)
+
+    async def archive_logs(self) -> int:
+        """Move lines of executions that ended a while ago to the object store; how many blocks they made."""
+        before = now() - timedelta(seconds=self._settings.logs_archive_after_s)
+        blocks = 0
+        for execution_id in await retention.with_rows(self._pool, before):
+            while made := await log_archive.archive(self._pool, self._handler, self._objects, execution_id, before):
+                blocks += made
+        return blocks
 
     async def expire_cache(self) -> int:
         return await rules.expire_cache(self._handler, await input_cache.due(self._pool, now()))
@@ -99,6 +116,7 @@ class Retention:
         done = Purged()
         done.executions_without_files = await self._all(self.expire_objects)
         done.executions_without_lines = await self._all(self.expire_logs)
+        done.log_blocks = await self._all(self.archive_logs)
         done.cache_entries = await self._all(self.expire_cache)
         done.uploads = await self._all(self.forget_uploads)
         done.lines = await self._all(self.delete_lines)
@@ -140,6 +158,16 @@ class Retention:
         for _ in range(DELETES_A_TURN_MAX):
             if not await self.delete_lines():
                 return
+
+    async def _archive_in_time(self) -> None:
+        """Several rounds while there is a backlog; the read side has to see one before the next."""
+        blocks = 0
+        try:
+            while blocks < ARCHIVED_A_TURN_MAX and (made := await self.archive_logs()):
+                blocks += made
+                await self._reached_head()
+        except Unavailable:
+            return  # The read side is behind or the store is away: the lines wait for the next turn.
 
     async def _remove_in_time(self) -> None:
         try:

@@ -138,6 +138,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # How long things are kept after their execution has ended.
     artifacts_keep_days: Annotated[Days, _says("days that inputs and artifacts are kept")] = 30
+    logs_archive_after_s: Annotated[
+        int, Meta(ge=60, le=366 * 86_400), _says("when log lines move from the database to the object store")
+    ] = 3600
     logs_keep_days: Annotated[LogDays, _says("days that log lines are kept, 7 at least")] = 30
 
     # What the command line uses to find the service.

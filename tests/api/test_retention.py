@@ -55,6 +55,7 @@ class House:
             handler=grid.handler,
             settings=grid.settings,
             object_store=grid.objects,
+            log_reader=grid.log_reader,
             reached_head=reached_head,
         )
 

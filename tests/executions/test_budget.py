@@ -4,8 +4,8 @@ import pytest
 from given import NOW, Given, given
 
 from rgrid.executions.budget import DECIDER, used_percent
+from rgrid.executions.budget_events import BudgetBlocked, BudgetLimitRemoved, BudgetLimitSet, BudgetWarned
 from rgrid.executions.commands import NoteUsage, RemoveLimit, SetLimit
-from rgrid.executions.events import BudgetBlocked, BudgetLimitRemoved, BudgetLimitSet, BudgetWarned
 
 
 def limit(micros: int = 50_000_000, threshold: int = 80) -> SetLimit:

@@ -8,6 +8,7 @@ from given import NOW, Given, given
 
 from rgrid.executions import input_cache
 from rgrid.executions.commands import (
+    ArchiveLogs,
     CacheInputs,
     CancelExecution,
     CompleteInputs,
@@ -24,6 +25,8 @@ from rgrid.executions.events import (
     ExecutionSubmitted,
     InputsCached,
     InputsVerified,
+    LogBlock,
+    LogsArchived,
     LogsExpired,
     ObjectsExpired,
     StoredArtifact,
@@ -90,6 +93,43 @@ def test_lines_go_once_and_leave_their_excerpts() -> None:
     stdout = Excerpt(sha256=SHA, size_bytes=5, truncated=True)
     gone = ended().when(ExpireLogs(ended_before=NOW, stdout=stdout)).then(LogsExpired(stdout=stdout, expired_at=NOW))
     gone.when(ExpireLogs(ended_before=NOW)).then_nothing()
+
+
+def block(first: int, last: int) -> LogBlock:
+    return LogBlock(
+        sha256=f"{first:064x}", size_bytes=9, attempt=1, first=first, last=last, stdout_lines=last - first,
+        stderr_lines=1, stdout_bytes=5, stderr_bytes=5,
+    )  # fmt: skip
+
+
+def moves(after: int, *blocks: LogBlock, is_whole: bool = False) -> ArchiveLogs:
+    return ArchiveLogs(ended_before=NOW, after=after, blocks=list(blocks), is_whole=is_whole)
+
+
+def test_a_long_log_moves_step_by_step_and_each_step_once() -> None:
+    first, second = moves(-1, block(0, 3), block(4, 9)), moves(9, block(10, 12), is_whole=True)
+    begun = ended().when(first).then(LogsArchived(lines=10, blocks=first.blocks, is_whole=False, archived_at=NOW))
+    begun.when(first).then_nothing()
+    whole = begun.when(second).then(LogsArchived(lines=3, blocks=second.blocks, is_whole=True, archived_at=NOW))
+    for late in (first, second, moves(12, block(13, 13))):
+        whole.when(late).then_nothing()
+    released = [one.sha256 for one in (*first.blocks, *second.blocks)]
+    gone = whole.when(ExpireLogs(ended_before=NOW)).then(LogsExpired(released=released, expired_at=NOW))
+    gone.when(moves(12, block(13, 13))).then_nothing()
+
+
+def test_a_log_without_lines_is_archived_whole_and_holds_nothing() -> None:
+    nothing = ended().when(moves(-1)).then_nothing()
+    whole = nothing.when(moves(-1, is_whole=True)).then(LogsArchived)
+    whole.when(moves(-1, is_whole=True)).then_nothing()
+    whole.when(ExpireLogs(ended_before=NOW)).then(LogsExpired(expired_at=NOW))
+
+
+def test_lines_of_what_has_not_ended_by_then_stay_where_they_are() -> None:
+    for past in (queued(), queued().when(claim()).after, given(DECIDER)):
+        past.when(moves(-1, block(0, 3)), NOW + timedelta(days=9)).then_nothing()
+    later = queued().when(claim()).after.when(ENDED, NOW + timedelta(seconds=1)).after
+    later.when(moves(-1, block(0, 3))).then_nothing()
 
 
 def test_a_set_is_cached_once_and_nothing_extends_it() -> None:

@@ -1,11 +1,12 @@
 """The read models of what is kept: who holds which object, what is due, what may be referred to."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
-from projected import projected
+from projected import projected, read_model
 
-from projections import artifacts, input_cache, objects, retention
+from projections import artifacts, input_cache, log_blocks, objects, retention
 from rgrid.executions.events import (
     AttemptEnded,
     CachedInputsExpired,
@@ -14,6 +15,8 @@ from rgrid.executions.events import (
     ExecutionSubmitted,
     InputsCached,
     InputsVerified,
+    LogBlock,
+    LogsArchived,
     LogsExpired,
     ObjectsExpired,
     OutputsStored,
@@ -30,6 +33,17 @@ VERIFIED = InputsVerified(files=[INPUT], verified_at=MOMENT)
 STORED = OutputsStored(attempt=1, artifacts=[OUTPUT], stored_at=MOMENT)
 COMPLETED = ExecutionCompleted(finalized_cost_micros=0, completed_at=MOMENT)
 LOGS_GONE = LogsExpired(stdout=Excerpt(sha256=C, size_bytes=3, truncated=False), expired_at=MOMENT)
+BLOCKS = [
+    LogBlock(
+        sha256=sha256, size_bytes=4, attempt=1, first=first, last=first + 9, stdout_lines=9, stderr_lines=1,
+        stdout_bytes=90, stderr_bytes=10,
+    )
+    for first, sha256 in ((0, A), (10, B))
+]  # fmt: skip
+
+
+def archived(*blocks: LogBlock, is_whole: bool = True) -> LogsArchived:
+    return LogsArchived(lines=10 * len(blocks), blocks=list(blocks), is_whole=is_whole, archived_at=MOMENT)
 
 
 def submitted(script: str) -> ExecutionSubmitted:
@@ -71,6 +85,47 @@ def test_an_object_is_held_until_its_last_holder_lets_go(database: str) -> None:
 def test_excerpts_are_kept_for_good(database: str) -> None:
     rows = projected(database, objects.PROJECTION, [("execution-e1", LOGS_GONE)], "select * from objects")
     assert rows == [{"sha256": C, "size_bytes": 3, "holders": 0, "is_kept": True}]
+
+
+def test_archived_lines_hold_their_blocks_until_they_expire(database: str) -> None:
+    gone = LogsExpired(released=[A, B], expired_at=MOMENT)
+    given: list[tuple[str, Event]] = [("execution-e1", archived(*BLOCKS)), ("execution-e2", archived(BLOCKS[0]))]
+    given.append(("execution-e1", gone))
+    rows = projected(database, objects.PROJECTION, given, "select sha256, holders from objects order by 1")
+    assert rows == [{"sha256": A, "holders": 1}, {"sha256": B, "holders": 0}]
+
+
+def test_the_index_has_the_blocks_of_each_execution_in_order_until_they_expire(database: str) -> None:
+    given: list[tuple[str, Event]] = [
+        ("execution-e1", archived(BLOCKS[0], is_whole=False)),
+        ("execution-e2", archived(*BLOCKS)),
+        ("execution-e1", archived(BLOCKS[1])),
+        ("execution-e3", archived()),
+        ("execution-e2", LogsExpired(released=[A, B], expired_at=MOMENT)),
+    ]
+
+    async def run() -> None:
+        async with read_model(database, log_blocks.PROJECTION, given) as connection:
+            found = [await log_blocks.of(connection, one) for one in ("e1", "e2", "e3")]
+            assert found == [BLOCKS, [], []]
+
+    asyncio.run(run())
+
+
+def test_lines_wait_for_the_archive_until_all_of_them_have_moved(database: str) -> None:
+    given: list[tuple[str, Event]] = [
+        *((f"execution-{one}", event) for one in ("half", "new", "whole", "gone") for event in (ended(4), COMPLETED)),
+        ("execution-half", archived(BLOCKS[0], is_whole=False)),
+        ("execution-whole", archived(*BLOCKS)),
+        ("execution-gone", LOGS_GONE),
+    ]
+    query = "select execution_id as e, has_lines as l, has_rows as r from retention order by 1"
+    rows = projected(database, retention.PROJECTION, given, query)
+    assert [tuple(row.values()) for row in rows] == [
+        ("half", True, True),
+        ("new", True, True),
+        ("whole", True, False),
+    ]
 
 
 def test_only_what_has_files_or_lines_waits_for_its_end_and_leaves_afterwards(database: str) -> None:

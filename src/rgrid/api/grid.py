@@ -17,6 +17,7 @@ from rgrid.eventstore.data_keys import DataKeys
 from rgrid.eventstore.handle import Handler
 from rgrid.eventstore.store import Store
 from rgrid.executions.following import LinesStored
+from rgrid.executions.log_reader import LogReader
 from rgrid.executions.quota import Quota
 from rgrid.executions.spending import Spending
 from rgrid.kernel.ids import is_id
@@ -42,6 +43,7 @@ class Grid:
     lease_tokens: LeaseTokens
     runtimes: Runtimes
     lines_stored: LinesStored
+    log_reader: LogReader
     caught_up: Callable[[], Awaitable[None]]
     """Waits, within a bound, until the read side includes what this process has acknowledged."""
     rates: RateTable

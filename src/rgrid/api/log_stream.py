@@ -12,8 +12,8 @@ from rgrid.api.authenticate import Authenticator
 from rgrid.api.execution_requests import ExecutionStatus, Stream
 from rgrid.api.grid import Grid, find
 from rgrid.api.log_watch import Line, Watch, Watches, encoded
-from rgrid.executions import logs
 from rgrid.executions.events import FailureReason
+from rgrid.executions.log_reader import Wanted as WantedLines
 from rgrid.kernel.clock import now
 from rgrid.kernel.errors import Forbidden, RgridError
 from rgrid.web import live
@@ -136,9 +136,8 @@ class Following:
         """From what the watch keeps, or else from the database."""
         while (recent := watch.after(self._read)) is None:
             newest = watch.newest
-            rows = await logs.page(
-                self._grid.pool, self._execution_id, after=self._read, stream=self._stream, limit=FRAMES_AT_ONCE
-            )
+            wanted = WantedLines(self._execution_id, self._read, self._stream)
+            rows = await self._grid.log_reader.page(wanted, FRAMES_AT_ONCE)
             for row in rows:
                 self._read = self._given = row.sequence_number
                 yield Line(row.sequence_number, row.attempt, row.stream, encoded(row))
@@ -156,7 +155,7 @@ class Following:
             status=detail.status,
             exit_code=detail.exit_code,
             failure_reason=detail.failure_reason,
-            last_sequence_number=await logs.last_sequence(self._grid.pool, self._execution_id),
+            last_sequence_number=await self._grid.log_reader.last_sequence(self._execution_id),
         )
 
     def heartbeat(self) -> HeartbeatFrame:

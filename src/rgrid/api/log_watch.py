@@ -16,7 +16,7 @@ import msgspec
 from projections import execution_detail
 from projections.execution_detail import Detail
 from rgrid.api.grid import Grid
-from rgrid.executions import logs
+from rgrid.executions.log_reader import Wanted
 from rgrid.executions.logs import LogRow
 
 LOOK_LINES_MAX: Final = 500
@@ -106,7 +106,7 @@ class Watch:
 
     async def _read(self) -> None:
         try:
-            self.newest = self._from = await logs.last_sequence(self._grid.pool, self._execution_id)
+            self.newest = self._from = await self._grid.log_reader.last_sequence(self._execution_id)
             with self._grid.lines_stored.follow(self._execution_id) as news:
                 while True:
                     await self._look_once()
@@ -123,7 +123,7 @@ class Watch:
             stages = await execution_detail.course(self._grid.store, self._execution_id)
         else:
             stages = self._look.stages
-        rows = await logs.page(self._grid.pool, self._execution_id, after=self.newest, limit=LOOK_LINES_MAX)
+        rows = await self._grid.log_reader.page(Wanted(self._execution_id, self.newest), LOOK_LINES_MAX)
         for row in rows:
             self._keep(Line(row.sequence_number, row.attempt, row.stream, encoded(row)))
         self._look = Look(self._look.number + 1, stages, len(rows) < LOOK_LINES_MAX)

@@ -11,6 +11,7 @@ from rgrid.api.execution_requests import Stream
 from rgrid.api.grid import Grid, find
 from rgrid.api.lease_tokens import LeaseClaim
 from rgrid.executions import logs
+from rgrid.executions.log_reader import Wanted
 from rgrid.executions.logs import LogRow, NewLine
 from rgrid.kernel.clock import now
 from rgrid.kernel.errors import Conflict, Forbidden, Invalid, Malformed, Rejected
@@ -77,7 +78,7 @@ class Logs:
         self._grid = grid
 
     async def page(self, call: Call[LogQuery, None]) -> Reply:
-        execution_id, query, pool = call.path["execution_id"], call.query, self._grid.pool
+        execution_id, query, reader = call.path["execution_id"], call.query, self._grid.log_reader
         detail = await find(self._grid, execution_id)
         if query.tail is not None and query.after >= 0:
             raise Invalid("`tail` and `after` exclude each other.", fields=[("query.tail", "Not with `after`.")])
@@ -86,21 +87,18 @@ class Logs:
             return _as_text("") if query.format == "text" else Reply(200, slice_page([], call.page))
         if query.tail is not None:
             return await self._tail(execution_id, query, query.tail, call.page)
-        after = query.after
-        if call.page.after is not None:
-            after = number_of(call.page.after)
+        wanted = Wanted(execution_id, query.after, query.stream, query.attempt)
+        beyond = wanted if call.page.after is None else wanted.beyond(number_of(call.page.after))
         if query.format == "text":
-            return _as_text(await logs.text(pool, execution_id, after, query.stream, query.attempt))
-        total = await logs.total(pool, execution_id, query.after, query.stream, query.attempt)
-        rows = await logs.page(
-            pool, execution_id, after=after, stream=query.stream, attempt=query.attempt,
-            limit=call.page.limit + 1, offset=call.page.offset,
-        )  # fmt: skip
+            return _as_text(await reader.text(beyond))
+        total = await reader.total(wanted)
+        rows = await reader.page(beyond, call.page.limit + 1, call.page.offset)
         return Reply(200, page_of(rows, total, call.page, lambda row: row, lambda row: [row.sequence_number]))
 
     async def _tail(self, execution_id: str, query: LogQuery, count: int, page: PageRequest) -> Reply:
         """The last lines, all on one page, whatever its limit."""
-        rows = await logs.tail(self._grid.pool, execution_id, count, query.stream, query.attempt)
+        wanted = Wanted(execution_id, stream=query.stream, attempt=query.attempt)
+        rows = await self._grid.log_reader.tail(wanted, count)
         if query.format == "text":
             return _as_text("".join(f"{row.message}\n" for row in rows))
         whole = PageRequest(offset=page.offset, limit=count)
@@ -111,23 +109,23 @@ class Logs:
         execution_id = call.path["execution_id"]
         claim = self._claim(call, execution_id)
         detail = await find(self._grid, execution_id)
-        pool = self._grid.pool
+        reader = self._grid.log_reader
         numbers = {line.sequence_number for line in lines}
         new: set[int] = set()
-        if len(await logs.numbers_stored(pool, execution_id, list(numbers))) < len(numbers):
+        if len(await reader.numbers_stored(execution_id, list(numbers))) < len(numbers):
             new = await self._store(detail, claim, lines)
             self._grid.lines_stored.tell([execution_id])
         log_id = None
         if call.body is None:
             # Looked up, because a line that was there before keeps the id of its first time.
-            (row,) = await logs.page(pool, execution_id, after=lines[0].sequence_number - 1, limit=1)
+            (row,) = await reader.page(Wanted(execution_id, lines[0].sequence_number - 1), 1)
             log_id = row.log_id
         body = LogAppendResponse(
             status="ok",
             log_id=log_id,
             accepted=len(new),
             duplicates=len(lines) - len(new),
-            last_sequence_number=await logs.last_sequence(pool, execution_id),
+            last_sequence_number=await reader.last_sequence(execution_id),
         )
         return Reply(200, body)
 

@@ -9,7 +9,7 @@ from rgrid.api import links, waiting
 from rgrid.api.execution_views import ExecutionResponse, InputFile, Surroundings, response
 from rgrid.api.grid import Grid, find
 from rgrid.api.requirements import text_of
-from rgrid.executions import logs, uploads
+from rgrid.executions import uploads
 from rgrid.executions.events import Excerpt
 from rgrid.kernel.clock import now
 
@@ -156,8 +156,8 @@ async def _texts(grid: Grid, detail: Detail) -> _Texts:
         stdout, stderr = detail.excerpts
         return await _kept(grid, stdout), await _kept(grid, stderr)
     return await asyncio.gather(
-        logs.excerpt(grid.pool, detail.execution_id, attempt, "stdout"),
-        logs.excerpt(grid.pool, detail.execution_id, attempt, "stderr"),
+        grid.log_reader.excerpt(detail.execution_id, attempt, "stdout"),
+        grid.log_reader.excerpt(detail.execution_id, attempt, "stderr"),
     )
 
 

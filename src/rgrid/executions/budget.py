@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
+from rgrid.executions.budget_events import BudgetBlocked, BudgetEvent, BudgetLimitRemoved, BudgetLimitSet, BudgetWarned
 from rgrid.executions.commands import BudgetCommand, NoteUsage, RemoveLimit, SetLimit
-from rgrid.executions.events import BudgetBlocked, BudgetEvent, BudgetLimitRemoved, BudgetLimitSet, BudgetWarned
 from rgrid.kernel.decider import Decider
 
 ENTITY_ID: Final = "monthly"

@@ -7,6 +7,7 @@ from rgrid.executions.events import (
     DeclaredInput,
     Excerpt,
     FailureReason,
+    LogBlock,
     Origin,
     RetriedItem,
     RetryRules,
@@ -136,6 +137,16 @@ class ExpireObjects(Command, frozen=True, kw_only=True):
     ended_before: datetime
 
 
+class ArchiveLogs(Command, frozen=True, kw_only=True):
+    """Count these lines as archived, if it had ended by then; the blocks are stored. They are those that follow the
+    sequence number `after`."""
+
+    ended_before: datetime
+    after: int
+    blocks: list[LogBlock]
+    is_whole: bool
+
+
 class ExpireLogs(Command, frozen=True, kw_only=True):
     """Let go of the log lines, if it had ended by then; the excerpts are stored."""
 
@@ -165,6 +176,7 @@ ExecutionCommand = (
     | LoseAttempt
     | CancelExecution
     | ExpireObjects
+    | ArchiveLogs
     | ExpireLogs
 )
 InputCacheCommand = CacheInputs | ExpireCachedInputs

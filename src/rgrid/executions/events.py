@@ -1,6 +1,6 @@
 """Facts about executions and batches. Public: projections and higher slices may import this.
 
-Streams `execution-{id}`, `batch-{id}` and, for what a month may cost, `budget-monthly`.
+Streams `execution-{id}` and `batch-{id}`; what a month may cost is in `budget_events`.
 """
 
 from datetime import datetime
@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from rgrid.executions.budget_events import BudgetBlocked, BudgetLimitRemoved, BudgetLimitSet, BudgetWarned
 from rgrid.kernel.messages import Event
 
 AttemptStatus = Literal["running", "completed", "failed", "cancelled", "timed_out", "lost"]
@@ -218,44 +219,6 @@ class StaleResultRefused(Event, frozen=True, kw_only=True, omit_defaults=True):
     refused_at: datetime
 
 
-class BudgetLimitSet(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """From now on a calendar month may cost so much. At `threshold_percent` of it somebody is warned."""
-
-    limit_micros: int
-    threshold_percent: int
-    set_by: str
-    set_at: datetime
-
-
-class BudgetLimitRemoved(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """A month may cost anything again."""
-
-    removed_by: str
-    removed_at: datetime
-
-
-class BudgetWarned(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """The month's cost reached the threshold. Once a month, and again after the limit was changed."""
-
-    month: str
-    used_micros: int
-    limit_micros: int
-    threshold_percent: int
-    warned_at: datetime
-
-
-class BudgetBlocked(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """The month's cost reached the limit: nothing new is accepted. Once a month, and again after a change."""
-
-    month: str
-    used_micros: int
-    limit_micros: int
-    blocked_at: datetime
-
-
-BudgetEvent = BudgetLimitSet | BudgetLimitRemoved | BudgetWarned | BudgetBlocked
-
-
 class BatchCreated(Event, frozen=True, kw_only=True, omit_defaults=True):
     """Its `total` executions were submitted in the same append. Never more than `max_parallel` of them run at a time;
     with the `failures_max`-th failure everything that hasn't ended is cancelled."""
@@ -328,11 +291,38 @@ class Excerpt(msgspec.Struct, frozen=True, kw_only=True):
     truncated: bool
 
 
+class LogBlock(msgspec.Struct, frozen=True, kw_only=True):
+    """Some lines of one attempt, from the sequence number `first` to `last`, as an object: compressed JSON, one
+    text line each. The bytes of a stream are those of its messages, each with a newline."""
+
+    sha256: str
+    size_bytes: int
+    attempt: int
+    first: int
+    last: int
+    stdout_lines: int
+    stderr_lines: int
+    stdout_bytes: int
+    stderr_bytes: int
+
+
+class LogsArchived(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Log lines have moved to the object store. `is_whole` says that it was the last of them; a very long log moves in
+    several steps."""
+
+    lines: int
+    blocks: list[LogBlock]
+    is_whole: bool
+    archived_at: datetime
+
+
 class LogsExpired(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """The log lines are no longer kept; the excerpts of the last attempt stay. None: there was nothing to keep."""
+    """The log lines are no longer kept; the excerpts of the last attempt stay. None: there was nothing to keep.
+    `released` has the SHA-256 of each block that the archive held."""
 
     stdout: Excerpt | None = None
     stderr: Excerpt | None = None
+    released: list[str] = []
     expired_at: datetime
 
 
@@ -366,6 +356,7 @@ ExecutionEvent = (
     | ExecutionCancelled
     | StaleResultRefused
     | ObjectsExpired
+    | LogsArchived
     | LogsExpired
 )
 InputCacheEvent = InputsCached | CachedInputsExpired
@@ -393,6 +384,7 @@ TOPICS: Final[dict[str, type[Event]]] = {
     "batch.failed_fast.v1": BatchFailedFast,
     "batch.retried.v1": BatchRetried,
     "execution.objects_expired.v1": ObjectsExpired,
+    "execution.logs_archived.v1": LogsArchived,
     "execution.logs_expired.v1": LogsExpired,
     "input_cache.stored.v1": InputsCached,
     "input_cache.expired.v1": CachedInputsExpired,

@@ -14,6 +14,7 @@ import msgspec
 
 from rgrid.executions import cost
 from rgrid.executions.commands import (
+    ArchiveLogs,
     CancelExecution,
     ClaimExecution,
     CompleteInputs,
@@ -39,6 +40,7 @@ from rgrid.executions.events import (
     ExecutionTimedOut,
     FailureReason,
     InputsVerified,
+    LogsArchived,
     LogsExpired,
     ObjectsExpired,
     OutputsStored,
@@ -75,6 +77,9 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[str, ...] = ()
     completed_at: datetime | None = None
     objects_expired: bool = False
+    logs_archived_to: int = -1
+    logs_archived_whole: bool = False
+    log_blocks: tuple[str, ...] = ()
     logs_expired: bool = False
 
 
@@ -114,14 +119,28 @@ def decide(command: ExecutionCommand, state: Execution, now: datetime) -> Sequen
             if state.objects_expired or not held or not _had_ended(state, ended_before):
                 return []
             return [ObjectsExpired(released=held, expired_at=now)]
+        case ArchiveLogs():
+            return _archive(command, state, now)
         case ExpireLogs(ended_before=ended_before):
             if state.logs_expired or not _had_ended(state, ended_before):
                 return []
-            return [LogsExpired(stdout=command.stdout, stderr=command.stderr, expired_at=now)]
+            released = list(state.log_blocks)
+            return [LogsExpired(stdout=command.stdout, stderr=command.stderr, released=released, expired_at=now)]
 
 
 def _had_ended(state: Execution, by: datetime) -> bool:
     return state.completed_at is not None and state.completed_at <= by
+
+
+def _archive(command: ArchiveLogs, state: Execution, now: datetime) -> Sequence[ExecutionEvent]:
+    """Nothing when somebody else was faster: blocks go on where those before them ended."""
+    if state.logs_archived_whole or state.logs_expired or not _had_ended(state, command.ended_before):
+        return []
+    blocks = command.blocks
+    if command.after != state.logs_archived_to or not (blocks or command.is_whole):
+        return []
+    lines = sum(block.stdout_lines + block.stderr_lines for block in blocks)
+    return [LogsArchived(lines=lines, blocks=blocks, is_whole=command.is_whole, archived_at=now)]
 
 
 def _submit(command: SubmitExecution, state: Execution, now: datetime) -> Sequence[ExecutionEvent]:
@@ -364,8 +383,12 @@ def evolve(state: Execution, event: ExecutionEvent) -> Execution:
             return replace(state, outputs=(*state.outputs, *(made.sha256 for made in artifacts)))
         case ObjectsExpired():
             return replace(state, objects_expired=True)
+        case LogsArchived(blocks=blocks, is_whole=is_whole):
+            to = blocks[-1].last if blocks else state.logs_archived_to
+            hashes = (*state.log_blocks, *(block.sha256 for block in blocks))
+            return replace(state, logs_archived_to=to, logs_archived_whole=is_whole, log_blocks=hashes)
         case LogsExpired():
-            return replace(state, logs_expired=True)
+            return replace(state, logs_expired=True, log_blocks=())
         case StaleResultRefused():
             return state
 

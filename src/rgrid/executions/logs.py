@@ -16,6 +16,8 @@ PAGE_MAX: Final = 1_000
 _FD: Final = {"stdout": 1, "stderr": 2}
 _STREAM: Final[dict[int, Literal["stdout", "stderr"]]] = {1: "stdout", 2: "stderr"}
 
+_COLUMNS: Final = ("execution_id", "sequence_number", "attempt", "fd", "logged_at", "message")
+
 Queryable = asyncpg.Connection | asyncpg.Pool
 
 
@@ -120,10 +122,10 @@ async def last_sequence(connection: Queryable, execution_id: str) -> int:
 async def page(
     connection: Queryable,
     execution_id: str,
-    *,
     after: int = -1,
     stream: str | None = None,
     attempt: int | None = None,
+    *,
     limit: int = PAGE_MAX,
     offset: int = 0,
 ) -> list[LogRow]:
@@ -143,14 +145,15 @@ async def page(
 
 
 async def tail(
-    connection: Queryable, execution_id: str, count: int, stream: str | None, attempt: int | None
+    connection: Queryable, execution_id: str, after: int, stream: str | None, attempt: int | None, count: int
 ) -> list[LogRow]:
-    """The last `count` lines, ascending."""
+    """The last `count` of the lines with a sequence number > `after`, ascending."""
     rows = await connection.fetch(
         "select execution_id, sequence_number, attempt, fd, logged_at, message from rgrid.execution_logs"
-        " where execution_id = $1 and ($2::smallint is null or fd = $2) and ($3::int is null or attempt = $3)"
-        " order by sequence_number desc limit $4",
+        " where execution_id = $1 and sequence_number > $2 and ($3::smallint is null or fd = $3)"
+        " and ($4::int is null or attempt = $4) order by sequence_number desc limit $5",
         execution_id,
+        after,
         _FD.get(stream or ""),
         attempt,
         count,
@@ -170,65 +173,54 @@ async def total(connection: Queryable, execution_id: str, after: int, stream: st
     return count
 
 
-async def text(connection: Queryable, execution_id: str, after: int, stream: str | None, attempt: int | None) -> str:
-    """The messages alone, each with a newline, up to TEXT_BYTES_MAX."""
-    parts: list[str] = []
-    size = 0
-    while lines := await page(connection, execution_id, after=after, stream=stream, attempt=attempt):
-        for line in lines:
-            size += len(line.message.encode()) + 1
-            if size > TEXT_BYTES_MAX:
-                return "".join(parts)
-            parts.append(f"{line.message}\n")
-        after = lines[-1].sequence_number
-    return "".join(parts)
-
-
-async def excerpt(connection: Queryable, execution_id: str, attempt: int, stream: str) -> tuple[str, bool]:
-    """What an attempt printed to one stream, up to 100 KiB: longer output keeps the first 10 and the last 90 KiB
-    around a line that says what was left out. Also says whether anything was."""
-    row = await connection.fetchrow(
-        "select count(*) as lines, coalesce(sum(octet_length(message) + 1), 0)::bigint as bytes"
-        " from rgrid.execution_logs where execution_id = $1 and attempt = $2 and fd = $3",
+async def printed_bytes(
+    connection: Queryable, execution_id: str, after: int, stream: str | None, attempt: int | None
+) -> int:
+    """What the messages take, each with a newline."""
+    size: int = await connection.fetchval(
+        "select coalesce(sum(octet_length(message) + 1), 0)::bigint from rgrid.execution_logs where execution_id = $1"
+        " and sequence_number > $2 and ($3::smallint is null or fd = $3) and ($4::int is null or attempt = $4)",
         execution_id,
+        after,
+        _FD.get(stream or ""),
         attempt,
-        _FD[stream],
     )
-    assert row is not None
-    if row["bytes"] <= EXCERPT_BYTES:
-        return await text(connection, execution_id, -1, stream, attempt), False
-    head = await _edge(connection, execution_id, attempt, stream, HEAD_BYTES, newest=False)
-    last = await _edge(connection, execution_id, attempt, stream, EXCERPT_BYTES - HEAD_BYTES, newest=True)
-    start = head.encode()[:HEAD_BYTES].decode(errors="ignore")
-    end = last.encode()[-(EXCERPT_BYTES - HEAD_BYTES) :].decode(errors="ignore")
-    left_out = row["bytes"] - len(start.encode()) - len(end.encode())
-    return f"{start}\n[… {left_out} bytes left out …]\n{end}", True
+    return size
 
 
-async def _edge(connection: Queryable, execution_id: str, attempt: int, stream: str, size: int, *, newest: bool) -> str:
-    """Whole lines from one end, at least `size` bytes of them."""
+async def edge(
+    connection: Queryable, execution_id: str, after: int, stream: str | None, attempt: int | None, size: int,
+    *, newest: bool,
+) -> str:  # fmt: skip
+    """The messages of whole lines from one end, at least `size` bytes of them if there are so many."""
     order = "desc" if newest else "asc"
     rows = await connection.fetch(
         "select message from (select sequence_number, message,"  # noqa: S608 -- `order` is one of two words
         f" sum(octet_length(message) + 1) over (order by sequence_number {order}) - octet_length(message) as before"
-        f" from (select sequence_number, message from rgrid.execution_logs where execution_id = $1 and attempt = $2"
-        f" and fd = $3 order by sequence_number {order} limit $4) edge) sized where before <= $4"
-        " order by sequence_number",
+        f" from (select sequence_number, message from rgrid.execution_logs where execution_id = $1"
+        f" and sequence_number > $2 and ($3::smallint is null or fd = $3) and ($4::int is null or attempt = $4)"
+        f" order by sequence_number {order} limit $5) edge) sized where before <= $5 order by sequence_number",
         execution_id,
+        after,
+        _FD.get(stream or ""),
         attempt,
-        _FD[stream],
         size,
     )
     return "".join(f"{row['message']}\n" for row in rows)
 
 
 def _row(row: asyncpg.Record) -> LogRow:
+    return row_of(*(row[name] for name in _COLUMNS))
+
+
+def row_of(execution_id: str, sequence_number: int, attempt: int, fd: int, logged_at: datetime, message: str) -> LogRow:
+    """A line as readers get it; its id follows from what it is."""
     return LogRow(
-        log_id=derived_id("log", int(row["logged_at"].timestamp() * 1000), row["execution_id"], row["sequence_number"]),
-        execution_id=row["execution_id"],
-        attempt=row["attempt"],
-        sequence_number=row["sequence_number"],
-        timestamp=row["logged_at"],
-        stream=_STREAM[row["fd"]],
-        message=row["message"],
+        log_id=derived_id("log", int(logged_at.timestamp() * 1000), execution_id, sequence_number),
+        execution_id=execution_id,
+        attempt=attempt,
+        sequence_number=sequence_number,
+        timestamp=logged_at,
+        stream=_STREAM[fd],
+        message=message,
     )

@@ -11,10 +11,12 @@ import asyncpg
 from rgrid.adapters.objects import ObjectStore
 from rgrid.eventstore.append import Rider
 from rgrid.eventstore.handle import Handler
-from rgrid.executions import input_cache, logs, releases, uploads
+from rgrid.executions import input_cache, log_archive, releases, uploads
 from rgrid.executions.commands import ExpireCachedInputs, ExpireLogs, ExpireObjects
-from rgrid.executions.events import CachedInputsExpired, Excerpt, ObjectsExpired
+from rgrid.executions.events import CachedInputsExpired, Excerpt, LogsExpired, ObjectsExpired
 from rgrid.executions.execution import DECIDER
+from rgrid.executions.log_reader import DAMAGED, LogReader
+from rgrid.kernel.errors import Unavailable
 from rgrid.kernel.ids import new_command_id
 from rgrid.kernel.messages import Cause
 
@@ -58,14 +60,14 @@ async def expire_cache(handler: Handler, due: Sequence[str]) -> int:
 
 
 async def expire_logs(
-    pool: asyncpg.Pool, handler: Handler, objects: ObjectStore, due: Sequence[str], ended_before: datetime
+    reader: LogReader, handler: Handler, objects: ObjectStore, due: Sequence[str], ended_before: datetime
 ) -> int:
     """Keep the excerpts of the last attempt as objects and give the lines up; of how many executions."""
     count = 0
     for execution_id in due:
         state, _ = await handler.load(DECIDER, execution_id)
         stdout, stderr = [
-            await _excerpt(pool, objects, execution_id, state.attempt, stream) for stream in ("stdout", "stderr")
+            await _excerpt(reader, objects, execution_id, state.attempt, stream) for stream in ("stdout", "stderr")
         ]
         command = ExpireLogs(ended_before=ended_before, stdout=stdout, stderr=stderr)
         handled = await handler.handle(
@@ -75,15 +77,20 @@ async def expire_logs(
     return count
 
 
-def _give_up(execution_id: str, _state: object, _events: object, _version: int) -> list[Rider]:
-    sql = "insert into rgrid.expired_logs (execution_id) values ($1) on conflict do nothing"
-    return [Rider(sql, (execution_id,), takes_position=False)]
+def _give_up(execution_id: str, _state: object, events: Sequence[object], _version: int) -> list[Rider]:
+    released = [sha256 for event in events if isinstance(event, LogsExpired) for sha256 in event.released]
+    return [log_archive.give_up(execution_id), *([releases.release(released)] if released else [])]
 
 
 async def _excerpt(
-    pool: asyncpg.Pool, objects: ObjectStore, execution_id: str, attempt: int, stream: str
+    reader: LogReader, objects: ObjectStore, execution_id: str, attempt: int, stream: str
 ) -> Excerpt | None:
-    text, truncated = await logs.excerpt(pool, execution_id, attempt, stream)
+    try:
+        text, truncated = await reader.excerpt(execution_id, attempt, stream)
+    except Unavailable as trouble:
+        if trouble.code != DAMAGED:
+            raise
+        return None  # What can't be read any more leaves no excerpt, and holds up nobody else.
     data = text.encode()
     if not data:
         return None
@@ -91,19 +98,20 @@ async def _excerpt(
 
 
 async def delete_lines(pool: asyncpg.Pool) -> int:
-    """Delete some of the lines that were given up; how many. 0 says that none are left."""
-    execution_id = await pool.fetchval("select execution_id from rgrid.expired_logs limit 1")
-    if execution_id is None:
+    """Delete some of the lines that have moved or were given up; how many. 0 says that none are left."""
+    given_up = await pool.fetchrow("select execution_id, to_sequence from rgrid.expired_logs limit 1")
+    if given_up is None:
         return 0
     count: int = await pool.fetchval(
         "with gone as (delete from rgrid.execution_logs where execution_id = $1 and sequence_number in ("
-        " select sequence_number from rgrid.execution_logs where execution_id = $1 order by sequence_number limit $2)"
-        " returning 1) select count(*) from gone",
-        execution_id,
+        " select sequence_number from rgrid.execution_logs where execution_id = $1 and sequence_number <= $2"
+        " order by sequence_number limit $3) returning 1) select count(*) from gone",
+        *given_up,
         LINES_MAX,
     )
     if count < LINES_MAX:
-        await pool.execute("delete from rgrid.expired_logs where execution_id = $1", execution_id)
+        # Unless more have moved in between.
+        await pool.execute("delete from rgrid.expired_logs where execution_id = $1 and to_sequence = $2", *given_up)
     return max(1, count)
 
 
