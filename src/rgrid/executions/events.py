@@ -13,16 +13,9 @@ from rgrid.kernel.messages import Event
 
 AttemptStatus = Literal["running", "completed", "failed", "cancelled", "timed_out", "lost"]
 FailureReason = Literal[
-    "exit_code",
-    "timeout",
-    "out_of_memory",
-    "worker_lost",
-    "input_missing",
-    "dependency_install",
-    "runtime_unavailable",
-    "cancelled",
-    "internal",
-]
+    "exit_code", "timeout", "out_of_memory", "worker_lost", "input_missing", "dependency_install",
+    "runtime_unavailable", "cancelled", "internal",
+]  # fmt: skip
 
 
 class DeclaredInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -62,13 +55,15 @@ class RetryRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What made an execution, when it was not a request: a try of a step of a workflow run, or a schedule's run."""
+    """What made an execution, when it was not a request: a try of a step of a workflow run, or a schedule's run, which
+    was due at `scheduled_at`. Its final event says so, too."""
 
     workflow_run_id: str | None = None
     step: str | None = None
     step_attempt: int | None = None
     schedule_id: str | None = None
     schedule_run_id: str | None = None
+    scheduled_at: datetime | None = None
 
 
 class ExecutionSubmitted(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -182,6 +177,7 @@ class ExecutionCompleted(Event, frozen=True, kw_only=True, omit_defaults=True):
 
     finalized_cost_micros: int
     completed_at: datetime
+    origin: Origin | None = None
 
 
 class ExecutionFailed(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -192,6 +188,7 @@ class ExecutionFailed(Event, frozen=True, kw_only=True, omit_defaults=True):
     error: str | None = None
     finalized_cost_micros: int
     completed_at: datetime
+    origin: Origin | None = None
 
 
 class ExecutionTimedOut(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -200,6 +197,7 @@ class ExecutionTimedOut(Event, frozen=True, kw_only=True, omit_defaults=True):
     error: str | None = None
     finalized_cost_micros: int
     completed_at: datetime
+    origin: Origin | None = None
 
 
 class ExecutionCancelled(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -209,6 +207,7 @@ class ExecutionCancelled(Event, frozen=True, kw_only=True, omit_defaults=True):
     reason: str | None = None
     finalized_cost_micros: int
     completed_at: datetime
+    origin: Origin | None = None
 
 
 class StaleResultRefused(Event, frozen=True, kw_only=True, omit_defaults=True):

@@ -53,6 +53,8 @@ from rgrid.kernel.errors import Rejected
 Status = Literal["absent", "awaiting_inputs", "queued", "running", "completed", "failed", "timed_out", "cancelled"]
 TERMINAL: Final = frozenset({"completed", "failed", "timed_out", "cancelled"})
 RETRIED: Final[frozenset[FailureReason]] = frozenset({"worker_lost", "runtime_unavailable", "internal"})
+ENDS: Final = (ExecutionCompleted, ExecutionFailed, ExecutionTimedOut, ExecutionCancelled)
+_AS_ASKED: Final = tuple(set(SubmitExecution.__struct_fields__) & set(ExecutionSubmitted.__struct_fields__))
 BACKOFF_S: Final = 1.0
 BACKOFF_MAX_S: Final = 60.0
 
@@ -88,6 +90,15 @@ INITIAL: Final = Execution()
 
 def decide(command: ExecutionCommand, state: Execution, now: datetime) -> Sequence[ExecutionEvent]:
     """The events that follow, `[]` when it is so already. Refuses with Rejected `illegal_transition`."""
+    events = _decide(command, state, now)
+    if state.spec is None or state.spec.origin is None:
+        return events
+    # Whoever waits for the end finds out from the event whether it is theirs.
+    origin = state.spec.origin
+    return [msgspec.structs.replace(one, origin=origin) if isinstance(one, ENDS) else one for one in events]
+
+
+def _decide(command: ExecutionCommand, state: Execution, now: datetime) -> Sequence[ExecutionEvent]:
     match command:
         case SubmitExecution():
             return _submit(command, state, now)
@@ -148,34 +159,9 @@ def _submit(command: SubmitExecution, state: Execution, now: datetime) -> Sequen
         return []
     ready = len(command.verified) == len(command.inputs)
     spec = ExecutionSubmitted(
-        name=command.name,
-        script_sha256=command.script_sha256,
-        script_size_bytes=command.script_size_bytes,
-        runtime=command.runtime,
-        args=command.args,
-        env_sealed=command.env_sealed,
-        secret_env=command.secret_env,
-        timeout_s=command.timeout_s,
-        cpu=command.cpu,
-        memory_mb=command.memory_mb,
-        network=command.network,
-        max_retries=command.max_retries,
-        user_metadata=command.user_metadata,
-        inputs=command.inputs,
-        batch_id=command.batch_id,
-        batch_index=command.batch_index,
-        retry_of=command.retry_of,
-        root_execution_id=command.root_execution_id,
-        created_by=command.created_by,
+        **{name: getattr(command, name) for name in _AS_ASKED},
         submitted_at=now,
         inputs_deadline=None if ready else now + timedelta(seconds=command.inputs_deadline_s),
-        retry=command.retry,
-        queue_timeout_s=command.queue_timeout_s,
-        priority=command.priority,
-        reserved_micros=command.reserved_micros,
-        requirements_sha256=command.requirements_sha256,
-        requirements_size_bytes=command.requirements_size_bytes,
-        origin=command.origin,
     )
     verified = [InputsVerified(files=command.verified, verified_at=now)] if command.verified else []
     return [spec, *verified, *([_queued(spec, 1, now, now)] if ready else [])]

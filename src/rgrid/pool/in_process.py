@@ -239,6 +239,7 @@ class InProcessWork:
             next_sequence=last + 1,
             batch_id=spec.batch_id,
             batch_index=spec.batch_index,
+            scheduled_at=spec.origin.scheduled_at if spec.origin is not None else None,
             requirements=_requirements(spec),
         )
 

@@ -48,6 +48,8 @@ def job_of(folder: Folder, assignment: Assignment, disk_quota_bytes: int, packag
         own["RGRID_BATCH_ID"] = assignment.batch_id
     if assignment.batch_index is not None:
         own["RGRID_BATCH_INDEX"] = str(assignment.batch_index)
+    if assignment.scheduled_at is not None:
+        own["RGRID_SCHEDULED_AT"] = assignment.scheduled_at.isoformat().replace("+00:00", "Z")
     return Job(
         job_id=folder.root.name,
         runtime=assignment.runtime,

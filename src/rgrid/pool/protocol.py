@@ -61,6 +61,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     next_sequence: int
     batch_id: str | None = None
     batch_index: int | None = None
+    scheduled_at: datetime | None = None
     requirements: InputRef | None = None
 
 
