@@ -12,20 +12,23 @@ from rgrid.postgres.paging import Queryable
 from rgrid.postgres.pool import Connection
 from rgrid.subscriptions.projection import Projection
 from rgrid.workflows.events import (
+    RunCancelRequested,
     RunEnded,
-    RunPaused,
-    RunResumed,
+    RunTimedOut,
     RunTriggered,
     StepCancelled,
     StepCompleted,
     StepFailed,
     StepSkipped,
     StepStarted,
+    StepWoken,
     Wake,
 )
 
 PAGE_MAX: Final = 500
-_STEP_ENDS: Final = (StepCompleted, StepFailed, StepSkipped, StepCancelled)
+_OF_STEPS: Final = (StepStarted, StepCompleted, StepFailed, StepWoken, StepSkipped, StepCancelled)
+_STOPS: Final = (RunCancelRequested, RunTimedOut, RunEnded)
+"""From then on a run waits for no time."""
 
 
 class Timer(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,15 +51,11 @@ async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
     fresh: dict[_Place, tuple[int, datetime]] = {}
     steps: set[tuple[str, str]] = set()
     runs: set[str] = set()
-    paused: dict[str, bool] = {}
     for at in batch:
         run_id, event = at.entity_id, at.event
-        if isinstance(event, RunEnded):
+        if isinstance(event, _STOPS):
             runs.add(run_id)
-            paused[run_id] = False
             fresh = {place: value for place, value in fresh.items() if place[0] != run_id}
-        elif isinstance(event, RunPaused | RunResumed):
-            paused[run_id] = isinstance(event, RunPaused)
         elif isinstance(event, RunTriggered):
             if event.times_out_at is not None:
                 fresh[run_id, "", "run_timeout"] = (0, event.times_out_at)
@@ -68,7 +67,6 @@ async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
                 fresh[run_id, event.step, kind] = (event.attempt, due_at)
     await _forget(connection, steps, runs)
     await _insert(connection, fresh)
-    await _hold(connection, paused)
 
 
 def _timers(event: object) -> Mapping[Wake, datetime]:
@@ -105,32 +103,21 @@ async def _insert(connection: Connection, fresh: Mapping[_Place, tuple[int, date
         )
 
 
-async def _hold(connection: Connection, paused: Mapping[str, bool]) -> None:
-    if held := [run_id for run_id, holds in paused.items() if holds]:
-        await connection.execute(
-            "insert into run_timers_paused (run_id) select unnest($1::text[]) on conflict do nothing", held
-        )
-    if free := [run_id for run_id, holds in paused.items() if not holds]:
-        await connection.execute("delete from run_timers_paused where run_id = any($1)", free)
-
-
 PROJECTION: Final = Projection(
     name="run_timers",
     version=1,
-    on=(RunTriggered, StepStarted, *_STEP_ENDS, RunPaused, RunResumed, RunEnded),
+    on=(RunTriggered, *_OF_STEPS, *_STOPS),
     ddl=files("projections") / "run_timers.sql",
     on_batch=project,
 )
 
 
 async def due(connection: Queryable, moment: datetime, after: Timer | None = None) -> list[Timer]:
-    """The first PAGE_MAX timers that are due at that moment, the oldest first; `after` continues behind one of them.
-    Retries of paused runs are left out."""
+    """The first PAGE_MAX timers that are due at that moment, the oldest first; `after` continues behind one of them."""
     place = (None, "", "", "") if after is None else (after.due_at, after.run_id, after.step or "", after.kind)
     rows = await connection.fetch(
-        "select run_id, kind, nullif(step, '') as step, nullif(attempt, 0) as attempt, due_at from run_timers t"
+        "select run_id, kind, nullif(step, '') as step, nullif(attempt, 0) as attempt, due_at from run_timers"
         " where due_at <= $1 and ($2::timestamptz is null or (due_at, run_id, step, kind) > ($2, $3, $4, $5))"
-        " and not (kind = 'retry' and exists (select from run_timers_paused p where p.run_id = t.run_id))"
         " order by due_at, run_id, step, kind limit $6",
         moment,
         *place,
@@ -143,7 +130,7 @@ async def waiting(connection: Queryable, moment: datetime) -> tuple[int, float]:
     """How many timers there are, and by how many seconds the oldest is late."""
     row = await connection.fetchrow(
         "select count(*) as timers, greatest(0, extract(epoch from $1 - min(due_at)))::float8 as late_s"
-        " from run_timers where kind <> 'retry'",
+        " from run_timers",
         moment,
     )
     assert row is not None

@@ -8,8 +8,3 @@ create table run_timers (
     primary key (run_id, step, kind)
 );
 create index run_timers_due_idx on run_timers (due_at, run_id, step, kind);
-
--- Runs in which nothing new starts: their retries have to wait.
-create table run_timers_paused (
-    run_id text collate "C" primary key
-);

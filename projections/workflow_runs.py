@@ -17,7 +17,9 @@ from rgrid.subscriptions.projection import Projection
 from rgrid.workflows.events import (
     RunCancelRequested,
     RunEnded,
+    RunTimedOut,
     RunTriggered,
+    StepCancelled,
     StepCompleted,
     StepFailed,
     StepSkipped,
@@ -45,7 +47,9 @@ _CHANGED: Final = (
     ("status", "text"), ("started_at", "timestamptz"), ("completed_at", "timestamptz"), ("error", "text"),
 )  # fmt: skip
 _COUNTED: Final = ("completed_steps", "failed_steps", "skipped_steps")
-_COLUMNS: Final = (*_FIXED, *_CHANGED, *((name, "int") for name in _COUNTED))
+_COLUMNS: Final = (
+    *_FIXED, *_CHANGED, *((name, "int") for name in _COUNTED), ("is_timed_out", "boolean"), ("retried", "jsonb"),
+)  # fmt: skip
 _SUMMARY: Final = (
     ", ".join(name for name, _ in _COLUMNS if name != "facets")
     + ", duration_ms, duration_ms / 1000.0::float8 as duration_seconds"
@@ -62,22 +66,29 @@ _INSERT: Final = (
     + ", ".join(f"${n}::{kind}[]" for n, (_, kind) in enumerate(_COLUMNS, 1))
     + f") as u({', '.join(name for name, _ in _COLUMNS)})"
 )
-_STATUS: Final = (
-    "coalesce(u.status, case when r.status = 'PENDING' and u.started_at is not null then 'RUNNING' else r.status end)"
-)
-# A run starts once: what comes later in the log changes nothing of that.
+_MOVES: Final = (
+    ("run_id", "text"), *_CHANGED, *((name, "int") for name in _COUNTED), ("is_timed_out", "boolean"),
+    ("is_cancelling", "boolean"), ("tried", "jsonb"), ("retried", "jsonb"),
+)  # fmt: skip
+"""A batch's changes of one run. `tried` are the steps whose next try is no longer waited for, `retried` those of
+which it is."""
+_STATUS: Final = """coalesce(u.status, case
+    when u.is_cancelling and not r.is_timed_out then 'CANCELLING'
+    when r.status = 'PENDING' and u.started_at is not null then 'RUNNING'
+    else r.status end)"""
+_RETRIED: Final = "(r.retried - array(select jsonb_array_elements_text(u.tried))) || u.retried"
+# A run starts once: what comes later in the log changes nothing of that. What waits for another try when the run ends
+# has failed.
 _UPDATE: Final = (
     f"update workflow_runs r set status = {_STATUS},"  # noqa: S608 -- constants
     " started_at = coalesce(r.started_at, u.started_at), completed_at = u.completed_at, error = u.error,"
-    " duration_ms = (extract(epoch from u.completed_at - coalesce(r.started_at, u.started_at)) * 1000)::bigint, "
-    + ", ".join(f"{name} = r.{name} + u.{name}" for name in _COUNTED)
-    + " from unnest($1::text[], "
-    + ", ".join(f"${n}::{kind}[]" for n, (_, kind) in enumerate(_CHANGED, 2))
-    + ", "
-    + ", ".join(f"${n}::int[]" for n in range(len(_CHANGED) + 2, len(_CHANGED) + len(_COUNTED) + 2))
-    + ") as u(run_id, "
-    + ", ".join([*(name for name, _ in _CHANGED), *_COUNTED])
-    + ") where r.run_id = u.run_id"
+    " duration_ms = (extract(epoch from u.completed_at - coalesce(r.started_at, u.started_at)) * 1000)::bigint,"
+    f" retried = {_RETRIED}, is_timed_out = r.is_timed_out or u.is_timed_out,"
+    " completed_steps = r.completed_steps + u.completed_steps, skipped_steps = r.skipped_steps + u.skipped_steps,"
+    " failed_steps = r.failed_steps + u.failed_steps"
+    f" + case when u.completed_at is null then 0 else jsonb_array_length({_RETRIED}) end from unnest("
+    + ", ".join(f"${n}::{kind}[]" for n, (_, kind) in enumerate(_MOVES, 1))
+    + f") as u({', '.join(name for name, _ in _MOVES)}) where r.run_id = u.run_id"
 )
 # Run when the new runs are there and before the others change, so that the rows tell what has been counted.
 _COUNT: Final = f"""
@@ -85,7 +96,8 @@ _COUNT: Final = f"""
     insert into workflow_runs_counts as c (facet, hours, bucket, status, trigger, matches)
     select g.facet, g.hours, date_trunc(case g.hours when {DAY_HOURS} then 'day' else 'hour' end, r.created_at, 'UTC'),
            d.status, r.trigger, sum(d.delta)
-    from unnest($1::text[], $2::text[], $3::timestamptz[], $4::bool[]) as u(run_id, status, started_at, fresh)
+    from unnest($1::text[], $2::text[], $3::timestamptz[], $4::bool[], $5::bool[])
+        as u(run_id, status, started_at, is_cancelling, fresh)
     join workflow_runs r on r.run_id = u.run_id
     cross join lateral (values ({_STATUS}, 1), (r.status, -1)) as d(status, delta)
     cross join lateral (select unnest(r.facets), {DAY_HOURS} union all
@@ -116,20 +128,15 @@ async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
             continue
         merged = fresh.get(at.entity_id)
         if merged is None:
-            merged = changes.setdefault(at.entity_id, dict.fromkeys(_COUNTED, 0))
+            merged = changes.setdefault(at.entity_id, _unmoved(at.entity_id))
         _merge(merged, at.event)
+    for row in (*fresh.values(), *changes.values()):
+        _close(row)
     if fresh:
         await connection.execute(_INSERT, *([row.get(name) for row in fresh.values()] for name, _ in _COLUMNS))
     await _count(connection, fresh, changes)
     if changes:
-        await connection.execute(
-            _UPDATE,
-            list(changes),
-            *(
-                [change.get(name) for change in changes.values()]
-                for name in (*(name for name, _ in _CHANGED), *_COUNTED)
-            ),
-        )
+        await connection.execute(_UPDATE, *([row.get(name) for row in changes.values()] for name, _ in _MOVES))
 
 
 async def _count(
@@ -142,6 +149,7 @@ async def _count(
             [*fresh, *moved],
             [row.get("status") for row in rows],
             [row.get("started_at") for row in rows],
+            [row["is_cancelling"] for row in rows],
             [True] * len(fresh) + [False] * len(moved),
         )
         if zeros:
@@ -170,13 +178,26 @@ def _fresh(run_id: str, event: RunTriggered) -> dict[str, Any]:
         "schedule_id": event.schedule_id,
         "created_at": event.triggered_at,
         "total_steps": len(event.outlines),
+        **_unmoved(run_id),
         "status": "PENDING",
-        **dict.fromkeys(_COUNTED, 0),
     }
     return {**row, "facets": msgspec.json.encode(_facets(row)).decode()}
 
 
+def _unmoved(run_id: str) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        **dict.fromkeys(_COUNTED, 0),
+        "is_timed_out": False,
+        "is_cancelling": False,
+        "waits": {},
+    }
+
+
 def _merge(row: dict[str, Any], event: object) -> None:
+    """`waits` says of the steps that something happened to whether their next try is waited for."""
+    if isinstance(event, StepStarted | StepCompleted | StepFailed | StepSkipped | StepCancelled):
+        row["waits"][event.step] = isinstance(event, StepFailed) and event.next_attempt_at is not None
     match event:
         case StepStarted(started_at=moment):
             _starts(row, moment)
@@ -189,8 +210,11 @@ def _merge(row: dict[str, Any], event: object) -> None:
             row["failed_steps"] += event.next_attempt_at is None
         case StepSkipped():
             row["skipped_steps"] += 1
+        case RunTimedOut():
+            row["is_timed_out"] = True
         case RunCancelRequested():
-            row["status"] = "CANCELLING"
+            # What has run out of time ends FAILED, whoever wants it cancelled then.
+            row["is_cancelling"] |= not row["is_timed_out"]
         case RunEnded():
             row.update(status=event.status, completed_at=event.ended_at, error=event.error)
 
@@ -203,10 +227,31 @@ def _starts(row: dict[str, Any], moment: datetime) -> None:
         row["status"] = "RUNNING"
 
 
+def _close(row: dict[str, Any]) -> None:
+    """What the batch comes to, once all of it was merged."""
+    waits = row.pop("waits")
+    retried = [step for step, is_waited in waits.items() if is_waited]
+    row["tried"], row["retried"] = msgspec.json.encode(list(waits)).decode(), msgspec.json.encode(retried).decode()
+    if row.get("status") in ("PENDING", "RUNNING") and row["is_cancelling"]:
+        row["status"] = "CANCELLING"
+    if "workflow_name" in row and row.get("completed_at") is not None:
+        row["failed_steps"] += len(retried)
+
+
 PROJECTION: Final = Projection(
     name="workflow_runs",
     version=1,
-    on=(RunTriggered, StepStarted, StepCompleted, StepFailed, StepSkipped, RunCancelRequested, RunEnded),
+    on=(
+        RunTriggered,
+        StepStarted,
+        StepCompleted,
+        StepFailed,
+        StepSkipped,
+        StepCancelled,
+        RunTimedOut,
+        RunCancelRequested,
+        RunEnded,
+    ),
     ddl=files("projections") / "workflow_runs.sql",
     on_batch=project,
 )

@@ -18,7 +18,9 @@ create table workflow_runs (
     completed_steps integer not null,
     failed_steps integer not null,
     skipped_steps integer not null,
-    error text
+    error text,
+    is_timed_out boolean not null,
+    retried jsonb not null  -- the steps that failed and are to be tried again
 );
 create index workflow_runs_created_idx on workflow_runs (created_at, run_id);
 create index workflow_runs_status_idx on workflow_runs (status, created_at, run_id);

@@ -18,6 +18,7 @@ from rgrid.workflows.events import (
     StepFailed,
     StepSkipped,
     StepStarted,
+    StepWoken,
 )
 
 OUTLINES: Final = [
@@ -29,7 +30,7 @@ OUTLINES: Final = [
 
 def triggered(seconds: float = 0, name: str = "refresh", **more: Any) -> RunTriggered:
     given = {"workflow_version": 3, "document_sha256": "ab" * 32, "outlines": OUTLINES, "policy": Policy()}
-    given |= {"trigger": "API", "triggered_by": "key:k", "triggered_at": at(seconds)}
+    given |= {"run_id": "r1", "trigger": "API", "triggered_by": "key:k", "triggered_at": at(seconds)}
     return RunTriggered(**{**given, "workflow_name": name, **more})
 
 
@@ -47,6 +48,10 @@ def failed(step: str = "a", seconds: float = 2, attempt: int = 1, again: float |
     return StepFailed(
         step=step, attempt=attempt, error="no", category="TRANSIENT", next_attempt_at=due_at, failed_at=at(seconds)
     )
+
+
+def woken(step: str = "a", seconds: float = 3, attempt: int = 1) -> StepWoken:
+    return StepWoken(step=step, attempt=attempt, woken_at=at(seconds))
 
 
 def skipped(step: str, seconds: float = 2, reason: SkipReason = "upstream_failed") -> StepSkipped:

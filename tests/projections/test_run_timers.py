@@ -2,12 +2,15 @@
 
 import asyncio
 
+import pytest
 from lives import at
 from projected import Given, read_model
-from run_lives import cancel_asked, completed, failed, over, paused, resumed, skipped, started, stopped, triggered
+from run_lives import cancel_asked, completed, failed, over, skipped, started, stopped, triggered, woken
 
 from projections import run_timers
 from projections.run_timers import PROJECTION, Timer
+from rgrid.kernel.messages import Event
+from rgrid.workflows.events import RunTimedOut
 
 
 def due(
@@ -58,24 +61,18 @@ def test_a_failed_try_waits_for_its_next_one_until_that_starts(database: str) ->
     assert due(database, again) == [("r1", "step_timeout", "a", 2, 90)]
 
 
-def test_retries_of_a_paused_run_wait_and_what_runs_goes_on(database: str) -> None:
-    log = [
-        ("run-r1", triggered()),
-        ("run-r1", paused()),
-        ("run-r1", failed("a", again=30)),
-        ("run-r1", started("b", wakes_at=at(40))),
-    ]
-    assert due(database, log) == [("r1", "wait", "b", 1, 40)]
-    assert [timer[1] for timer in due(database, [*log, ("run-r1", resumed())])] == ["retry", "wait"]
+def test_a_try_that_was_woken_waits_for_no_time(database: str) -> None:
+    log = [("run-r1", triggered()), ("run-r1", failed("a", again=30)), ("run-r1", woken("a", 30))]
+    assert due(database, log) == []
 
 
-def test_a_run_that_has_ended_waits_for_nothing(database: str) -> None:
-    log = [
+@pytest.mark.parametrize("stop", [cancel_asked(3), RunTimedOut(timed_out_at=at(3)), over("FAILED", 3)])
+def test_a_run_that_is_stopped_or_has_ended_waits_for_no_time(database: str, stop: Event) -> None:
+    log: list[tuple[str, Event]] = [
         ("run-r1", triggered(times_out_at=at(100))),
-        ("run-r1", paused()),
         ("run-r1", started("a", wakes_at=at(60))),
-        ("run-r1", cancel_asked()),
-        ("run-r1", over("CANCELLED")),
+        ("run-r1", failed("b", again=30)),
+        ("run-r1", stop),
     ]
     assert due(database, log) == []
 

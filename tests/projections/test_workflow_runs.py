@@ -17,7 +17,7 @@ from projections.workflow_runs import PROJECTION, Filter
 from rgrid.kernel.messages import Event
 from rgrid.postgres.paging import Window
 from rgrid.postgres.pool import Connection
-from rgrid.workflows.events import Parent
+from rgrid.workflows.events import Parent, RunTimedOut
 
 DAY_S = 86_400
 NAMES = ("refresh", "load")
@@ -68,6 +68,10 @@ def life(number: int, given: tuple[Any, ...]) -> list[tuple[str, Event]]:
         events += [started("a", moment + 1), failed("a", moment + 2, again=moment + 3), started("a", moment + 3, 2)]
         if end in ("cancelling", "CANCELLED"):
             events.append(cancel_asked(moment + 4))
+        if end == "FAILED" and moment % 2:
+            # It gives up while a next try is waited for.
+            events += [failed("a", moment + 4, 2, again=moment + 90), skipped("b"), skipped("c")]
+            return [(f"run-r{number}", event) for event in [*events, over(end, moment + 5)]]
         if end != "running":
             events += [completed("a", moment + 5, 2), started("b", moment + 5)]
     if end in ("COMPLETED", "PARTIAL", "FAILED", "CANCELLED"):
@@ -189,6 +193,20 @@ def test_a_step_counts_once_by_its_last_attempt(database: str) -> None:
     assert (row["failed_steps"], row["completed_steps"]) == (0, 1)
     row = shown(database, triggered(), started(), failed(), skipped("b"), skipped("c"), over("FAILED", error="no"))
     assert (row["failed_steps"], row["skipped_steps"], row["status"], row["error"]) == (1, 2, "FAILED", "no")
+
+
+def test_a_step_that_waits_for_another_try_at_the_end_has_failed(database: str) -> None:
+    tries = [started("a", 1), failed("a", 2, again=3), started("a", 3, 2), failed("a", 4, 2, again=6)]
+    row = shown(database, triggered(), *tries, skipped("b"), skipped("c"), over("FAILED"))
+    assert (row["failed_steps"], row["completed_steps"], row["skipped_steps"]) == (1, 0, 2)
+    row = shown(database, triggered(), *tries, stopped("a", 5, 3), over("CANCELLED"))
+    assert row["failed_steps"] == 0
+
+
+def test_a_run_that_has_run_out_of_time_is_not_being_cancelled(database: str) -> None:
+    late = RunTimedOut(timed_out_at=at(3))
+    row = shown(database, triggered(), started("a"), late, cancel_asked())
+    assert row["status"] == "RUNNING"
 
 
 def test_what_happens_while_a_run_is_being_cancelled_does_not_make_it_run_again(database: str) -> None:
