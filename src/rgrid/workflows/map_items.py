@@ -12,10 +12,11 @@ from rgrid.workflows.document import ErrorCategory
 from rgrid.workflows.events import MapItemEnded, RunEnd
 
 BLOCK_SIZE: Final = 128
+FAILURES: Final[frozenset[RunEnd]] = frozenset({"FAILED", "CANCELLED"})
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """One item that has begun; without a status its child run goes on."""
+    """One item that has begun; without a status its child run goes on. Only one that came to its end has outputs."""
 
     child_run_id: str
     status: RunEnd | None = None
@@ -25,17 +26,19 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_failed(self) -> bool:
-        return self.status in ("FAILED", "CANCELLED")
+        return self.status in FAILURES
 
 
 class Items(msgspec.Struct, frozen=True, kw_only=True):
-    """`size_bytes` is what the outputs come to; when that is more than a step may hand on they are no longer kept."""
+    """`size_bytes` is what the outputs come to. When that would be more than a step may hand on, `is_cut`: outputs
+    are no longer kept."""
 
     total: int = 0
     begun: int = 0
     ended: int = 0
     failed: int = 0
     size_bytes: int = 0
+    is_cut: bool = False
     blocks: tuple[tuple[Item, ...], ...] = ()
 
     @property
@@ -73,6 +76,7 @@ class Items(msgspec.Struct, frozen=True, kw_only=True):
             ended=self.ended + 1,
             failed=self.failed + item.is_failed,
             size_bytes=self.size_bytes + size_bytes(event.outputs),
+            is_cut=self.is_cut or (not item.is_failed and item.outputs is None),
             blocks=(*self.blocks[:at], (*block[:within], item, *block[within + 1 :]), *self.blocks[at + 1 :]),
         )
 

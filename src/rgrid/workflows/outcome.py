@@ -90,6 +90,9 @@ def map_ended(state: Run, step: str, now: datetime) -> Sequence[RunEvent]:
     items = one.items
     if items.ended < items.total:
         return []
+    if items.is_cut and (not items.failed or outline.on_error == "CONTINUE"):
+        error = f"The outputs of the items come to more than the {OUTPUT_BYTES_MAX} bytes that a step hands on."
+        return failed(state, step, one.attempt, error, "RESOURCE", now)
     if not items.failed:
         return completed(state, step, one.attempt, items.output, None, now)
     told = f"{items.failed} of {items.total} items failed."

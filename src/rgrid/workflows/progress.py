@@ -106,7 +106,7 @@ def stop(run: Run, step: str, attempt: int) -> Stop:
         attempt=attempt,
         execution_id=begun.execution_id,
         fetch_id=begun.fetch_id,
-        child_run_ids=children,
+        child_run_ids=tuple(children),
         forced=run.forced,
     )
 

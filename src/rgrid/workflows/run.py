@@ -42,7 +42,7 @@ from rgrid.workflows.events import (
     StepStarted,
     StepWoken,
 )
-from rgrid.workflows.map_items import size_bytes
+from rgrid.workflows.map_items import FAILURES, size_bytes
 from rgrid.workflows.outcome import OUTPUT_BYTES_MAX, completed, failed, map_ended, stopped, timed_out
 from rgrid.workflows.progress import Ready
 from rgrid.workflows.run_state import INITIAL, Run, evolve
@@ -200,15 +200,16 @@ def _of_items(command: StartMapItems | EndMapItem, state: Run, now: datetime) ->
     item = step.items.get(command.index)
     if item is None or item.status is not None or item.child_run_id != command.child_run_id:
         return []
+    outputs = None if command.status in FAILURES else command.outputs or {}
     # Once there is more than a step may hand on, it will fail for that: the rest needn't be kept.
-    fits = step.items.size_bytes + size_bytes(command.outputs) <= OUTPUT_BYTES_MAX
+    fits = not step.items.is_cut and step.items.size_bytes + size_bytes(outputs) <= OUTPUT_BYTES_MAX
     ended = MapItemEnded(
         step=command.step,
         attempt=command.attempt,
         index=command.index,
         child_run_id=command.child_run_id,
         status=command.status,
-        outputs=command.outputs if fits else None,
+        outputs=outputs if fits else None,
         error=command.error,
         category=command.category,
         ended_at=now,
