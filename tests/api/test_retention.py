@@ -2,161 +2,18 @@
 executions that ended forty days ago."""
 
 import asyncio
-import hashlib
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
-from web.serving import running
+from api.keeping import LONG_AGO, cause, house, sha256
 
-from rgrid.access.bootstrap import ensure_admin_key
-from rgrid.access.key_uses import KeyUses
-from rgrid.adapters.local_objects import LocalObjects
-from rgrid.api import surface
-from rgrid.api.authenticate import Authenticator
-from rgrid.api.grid import Grid
-from rgrid.assembly import assembled
 from rgrid.eventstore.handle import Handler
-from rgrid.executions import input_cache, logs, retention, uploads
-from rgrid.executions.commands import CacheInputs, ClaimExecution, ExecutionCommand, FinishAttempt, SubmitExecution
-from rgrid.executions.events import DeclaredInput, StoredArtifact, StoredFile
-from rgrid.executions.execution import DECIDER
-from rgrid.executions.logs import NewLine
+from rgrid.executions import input_cache, retention, uploads
+from rgrid.executions.commands import CacheInputs
+from rgrid.executions.events import StoredFile
 from rgrid.kernel.clock import now
-from rgrid.kernel.ids import new_command_id, new_id
 from rgrid.kernel.input_hash import input_hash
-from rgrid.kernel.messages import Cause
-from rgrid.retention import Retention
-from rgrid.settings import Settings
-from rgrid.web.health import Health
-from rgrid.web.idempotency import Idempotency
-from rgrid.web.server import build
-from rgrid.web.site import Site
-
-SECRET = "sk_live_" + "R" * 43
-LONG_AGO = timedelta(days=40)
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-class House:
-    """A grid over HTTP, its clean-up, and executions of other days."""
-
-    def __init__(self, grid: Grid, http: httpx.AsyncClient, reached_head: Callable[[], Awaitable[None]]) -> None:
-        self.grid, self.http, self.reached_head = grid, http, reached_head
-        self.retention = Retention(
-            pool=grid.pool,
-            handler=grid.handler,
-            settings=grid.settings,
-            object_store=grid.objects,
-            log_reader=grid.log_reader,
-            reached_head=reached_head,
-        )
-
-    async def ran(
-        self, ago: timedelta, inputs: dict[str, bytes], outputs: dict[str, bytes], *, ends: bool = True
-    ) -> str:
-        """An execution that ran then; with `ends=False` it still does."""
-        grid, execution_id = self.grid, new_id("exec")
-        then = Handler(grid.store, grid.handler._writer, lambda: now() - ago)
-
-        async def send(command: ExecutionCommand) -> None:
-            await then.handle(DECIDER, execution_id, command, _cause())
-
-        files = [await self._put(name, data) for name, data in inputs.items()]
-        await send(
-            SubmitExecution(
-                script_sha256=await grid.objects.put_bytes(b"print(1)"), script_size_bytes=8, runtime="python:3.11",
-                timeout_s=60, cpu=1, memory_mb=128, max_retries=0, inputs=[DeclaredInput(name=name) for name in inputs],
-                verified=files, inputs_deadline_s=60, root_execution_id=execution_id, created_by="test",
-            )
-        )  # fmt: skip
-        await send(
-            ClaimExecution(
-                worker_id="w", worker_hostname="h", runner_kind="process", sandbox_level="rlimits", rate_micros=8000
-            )
-        )
-        lines = [
-            NewLine(
-                execution_id=execution_id, attempt=1, fencing_token=1, sequence_number=number, stream=stream,
-                logged_at=now() - ago, message=f"line {number}",
-            )
-            for number, stream in enumerate(("stdout", "stderr", "stdout"))
-        ]  # fmt: skip
-        await logs.repair(grid.pool, lines)
-        if ends:
-            made = [await self._put(name, data) for name, data in outputs.items()]
-            artifacts = [
-                StoredArtifact(
-                    artifact_id=new_id("art"), filename=one.name, size_bytes=one.size_bytes, sha256=one.sha256,
-                    content_type="text/plain",
-                )
-                for one in made
-            ]  # fmt: skip
-            await send(
-                FinishAttempt(
-                    fencing_token=1, end="completed", exit_code=0, duration_ms=5, stdout_size_bytes=14,
-                    stderr_size_bytes=7, artifacts=artifacts,
-                )
-            )  # fmt: skip
-        await self.reached_head()
-        return execution_id
-
-    async def _put(self, name: str, data: bytes) -> StoredFile:
-        return StoredFile(name=name, size_bytes=len(data), sha256=await self.grid.objects.put_bytes(data))
-
-    def put_long_ago(self) -> None:
-        """Every object was last put long enough ago for a clean-up to take it."""
-        objects = self.grid.objects
-        assert isinstance(objects, LocalObjects)
-        for path in objects._folder.rglob("*"):
-            if path.is_file():
-                os.utime(path, (1, 1))
-
-    async def get(self, path: str, status: int = 200) -> Any:
-        answer = await self.http.get(path)
-        assert answer.status_code == status, answer.text
-        return answer.json()
-
-    async def there(self, data: bytes) -> bool:
-        return await self.grid.objects.exists(sha256(data))
-
-
-def _cause() -> Cause:
-    return Cause(actor="test", command_id=new_command_id())
-
-
-@asynccontextmanager
-async def house(dsn: str, folder: Path, **settings: Any) -> AsyncIterator[House]:
-    async with assembled(Settings(data_dir=folder, encryption_key="00" * 32, **settings), dsn) as parts:
-        grid = parts.grid
-        grid.runtimes.found_here(["python:3.11"])
-        await ensure_admin_key(grid.handler, SECRET)
-        authenticator = Authenticator(grid.pool, KeyUses(grid.pool, now), grid.lease_tokens, now)
-        site = Site(
-            version="test",
-            authenticate=authenticator,
-            health=Health("test", now),
-            idempotency=Idempotency(grid.pool, now),
-            reached=parts.daemon.reached,
-        )
-
-        async def reached_head() -> None:
-            await parts.daemon.reached(await grid.store.head(), timeout_s=30)
-
-        headers = {"Authorization": f"Bearer {SECRET}"}
-        async with (
-            running(build(surface.operations(grid, authenticator), site)) as address,
-            httpx.AsyncClient(base_url=f"{address}/api/v1", headers=headers, timeout=20) as http,
-        ):
-            await reached_head()
-            yield House(grid, http, reached_head)
 
 
 def test_files_go_after_their_days_and_the_record_stays(database: str, tmp_path: Path) -> None:
@@ -292,7 +149,7 @@ def test_a_cache_entry_holds_its_objects_and_goes_with_its_time(database: str, t
             async def remember(ago: timedelta, keep_days: int) -> None:
                 then = Handler(here.grid.store, here.grid.handler._writer, lambda: now() - ago)
                 command = CacheInputs(files=[file], keep_days=keep_days)
-                await then.handle(input_cache.DECIDER, wanted, command, _cause())
+                await then.handle(input_cache.DECIDER, wanted, command, cause())
                 await here.reached_head()
 
             await remember(timedelta(days=2), 10)
@@ -323,7 +180,7 @@ def test_a_cache_entry_whose_time_is_over_is_a_miss_and_can_be_stored_anew(datab
             wanted = input_hash([("in", sha256(b"again"))])
             file = StoredFile(name="in", size_bytes=5, sha256=sha256(b"again"))
             then = Handler(here.grid.store, here.grid.handler._writer, lambda: now() - timedelta(days=9))
-            await then.handle(input_cache.DECIDER, wanted, CacheInputs(files=[file], keep_days=7), _cause())
+            await then.handle(input_cache.DECIDER, wanted, CacheInputs(files=[file], keep_days=7), cause())
             await here.reached_head()
             references = {"in": f"objects/{file.sha256}"}
             assert not (await here.get(f"/input-cache/{wanted}"))["cache_hit"]
