@@ -94,7 +94,11 @@ async def build(subscription: Subscription, projection: Projection) -> None:
     while True:
         try:
             if await _swap(subscription, projection):
-                log.info("%s v%d is live at position %d", projection.name, projection.version, subscription.position)
+                # With nothing in the log there was nothing to build, so nobody needs to hear of it.
+                level = logging.INFO if subscription.position else logging.DEBUG
+                log.log(
+                    level, "%s v%d is live at position %d", projection.name, projection.version, subscription.position
+                )
                 return
         except asyncpg.LockNotAvailableError:
             log.warning("%s v%d waits for a transaction that holds its tables", projection.name, projection.version)
