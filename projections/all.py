@@ -21,6 +21,7 @@ from projections import (
     schedules,
     workers,
     workflow_runs,
+    workflows,
 )
 from rgrid.subscriptions.projection import Projection
 
@@ -43,4 +44,5 @@ ALL: Final[tuple[Projection, ...]] = (
     schedules.PROJECTION,
     workers.PROJECTION,
     workflow_runs.PROJECTION,
+    workflows.PROJECTION,
 )

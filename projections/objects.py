@@ -1,5 +1,6 @@
 """Which objects are held, by how many, and how many bytes is that? Inputs, outputs, archived logs and cache entries
-hold theirs until they expire; scripts, their requirements, parameters of schedules and excerpts of logs are kept."""
+hold theirs until they expire; scripts, their requirements, parameters of schedules, excerpts of logs, definitions of
+workflows and the items of their maps are kept."""
 
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
@@ -20,6 +21,7 @@ from rgrid.postgres.paging import Queryable
 from rgrid.postgres.pool import Connection
 from rgrid.schedules.events import DueFired, ScheduleCreated, ScheduleRevised
 from rgrid.subscriptions.projection import Projection
+from rgrid.workflows.events import StepStarted, WorkflowDefined
 
 Change = tuple[str, int, int, bool]
 """(sha256, size, how many holders more or fewer, whether it is kept for good from now on)."""
@@ -70,16 +72,20 @@ def _changes(at: AnyRecorded) -> Iterable[Change]:
         case ScheduleCreated(target=target) | ScheduleRevised(target=target):
             if target.params_sha256 is not None:
                 yield target.params_sha256, target.params_size_bytes, 0, True
+        case WorkflowDefined() as version:
+            yield version.document_sha256, version.document_size_bytes, 0, True
+        case StepStarted(items_sha256=items) if items is not None:
+            yield items, 0, 0, True
         case DueFired(params_sha256=overlay) if overlay is not None:
             yield overlay, 0, 0, True
 
 
 PROJECTION: Final = Projection(
     name="objects",
-    version=3,
+    version=4,
     on=(
         ExecutionSubmitted, InputsVerified, OutputsStored, ObjectsExpired, LogsArchived, LogsExpired, InputsCached,
-        CachedInputsExpired, ScheduleCreated, ScheduleRevised, DueFired,
+        CachedInputsExpired, ScheduleCreated, ScheduleRevised, DueFired, WorkflowDefined, StepStarted,
     ),
     ddl=files("projections") / "objects.sql",
     on_batch=project,
