@@ -55,9 +55,10 @@ class DecideDue(Command, frozen=True, kw_only=True):
 
 
 class RunNow(Command, frozen=True, kw_only=True):
-    """Start the target now, whatever the schedule says."""
+    """Start the target now, whatever the schedule says. With `target_id` it begins in the same append."""
 
     schedule_run_id: str
+    target_id: str | None = None
     params_sha256: str | None = None
     requested_by: str
 

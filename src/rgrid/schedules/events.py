@@ -130,8 +130,9 @@ class ScheduleDeleted(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 class DueFired(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A schedule run exists for this time: to start at `start_at`, which jitter may put off, or, `buffered`, when
-    another one has ended. A manual one has no due time in the schedule's sense: `due_at` is when it was asked for.
-    `cancels` are schedule runs that make way for it. `params_sha256` overlays the target's params."""
+    ScheduleRunReleased says so. A manual one has no due time in the schedule's sense: `due_at` is when it was asked
+    for. `cancels` are schedule runs that make way for it: their targets are to be stopped. `params_sha256` overlays the
+    target's params. `next_due_at` is the schedule's, whatever the trigger."""
 
     schedule_run_id: str
     due_at: datetime
@@ -142,6 +143,7 @@ class DueFired(Event, frozen=True, kw_only=True, omit_defaults=True):
     terminates: bool = False
     params_sha256: str | None = None
     requested_by: str | None = None
+    backfill_id: str | None = None
     decided_at: datetime
     next_due_at: datetime | None = None
 
@@ -166,6 +168,14 @@ class DueTimesMissed(Event, frozen=True, kw_only=True, omit_defaults=True):
     next_due_at: datetime | None = None
 
 
+class ScheduleRunReleased(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """What was buffered is to start at this moment."""
+
+    schedule_run_id: str
+    start_at: datetime
+    released_at: datetime
+
+
 class ScheduleRunStarted(Event, frozen=True, kw_only=True, omit_defaults=True):
     """Its target began, in the same append: `target_id` is `run_…`, `exec_…` or `fetch_…`."""
 
@@ -175,7 +185,7 @@ class ScheduleRunStarted(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ScheduleRunEnded(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """Its target ended so, or, without ScheduleRunStarted before, could not begin."""
+    """Its target ended so, or, without ScheduleRunStarted before, it could not begin or made way for another one."""
 
     schedule_run_id: str
     status: RunEnd
@@ -184,7 +194,8 @@ class ScheduleRunEnded(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BackfillRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """These times are to run, oldest first, no more than `max_parallel` at once."""
+    """These times are to run, oldest first, no more than `max_parallel` at once. DueFired follows for each of them, in
+    the same append."""
 
     backfill_id: str
     due_at: list[datetime]
@@ -202,6 +213,7 @@ ScheduleEvent = (
     | DueFired
     | DueSkipped
     | DueTimesMissed
+    | ScheduleRunReleased
     | ScheduleRunStarted
     | ScheduleRunEnded
     | BackfillRequested
@@ -216,6 +228,7 @@ TOPICS: Final[dict[str, type[Event]]] = {
     "schedule.due_fired.v1": DueFired,
     "schedule.due_skipped.v1": DueSkipped,
     "schedule.due_times_missed.v1": DueTimesMissed,
+    "schedule.run_released.v1": ScheduleRunReleased,
     "schedule.run_started.v1": ScheduleRunStarted,
     "schedule.run_ended.v1": ScheduleRunEnded,
     "schedule.backfill_requested.v1": BackfillRequested,
