@@ -309,6 +309,14 @@ def _counters(wanted: Filter, facet: UUID, piece: Piece, args: Sequence[Any]) ->
     return where
 
 
+async def average_cost(connection: Queryable, execution_ids: Sequence[str]) -> int | None:
+    """What these executions cost on average, in micros; None when there are none."""
+    average: int | None = await connection.fetchval(
+        "select round(avg(cost_micros))::bigint from executions where execution_id = any($1)", list(execution_ids)
+    )
+    return average
+
+
 async def exists(connection: Queryable, execution_id: str) -> bool:
     return bool(await connection.fetchval("select true from executions where execution_id = $1", execution_id))
 

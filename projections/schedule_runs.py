@@ -6,11 +6,12 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Any, Final
 
+import msgspec
+
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.postgres.paging import Key, Queryable, Rows, Where, Window, select
 from rgrid.postgres.pool import Connection
 from rgrid.schedules.events import (
-    BackfillRequested,
     DueFired,
     DueSkipped,
     DueTimesMissed,
@@ -18,12 +19,14 @@ from rgrid.schedules.events import (
     ScheduleDeleted,
     ScheduleDisabled,
     ScheduleRunEnded,
+    ScheduleRunReleased,
     ScheduleRunStarted,
     run_id_of,
 )
 from rgrid.subscriptions.projection import Projection
 
 OPEN_MAX: Final = 1_000
+LAST_MAX: Final = 20
 MISSED: Final = "misfire"
 KEYS: Final = {
     "scheduled_at": Key("scheduled_at", "moment"),
@@ -46,12 +49,17 @@ class _Run:
     target_id: str | None = None
     error: str | None = None
     skip_reason: str | None = None
+    is_delayed: bool = False
 
 
+_TYPES: Final = {"is_delayed": "boolean"}
 _NAMES: Final = tuple(one.name for one in fields(_Run))
 _WRITE: Final = (
     f"insert into schedule_runs ({', '.join(_NAMES)}) select * from unnest("  # noqa: S608 -- constants
-    + ", ".join(f"${n}::{'timestamptz' if name.endswith('_at') else 'text'}[]" for n, name in enumerate(_NAMES, 1))
+    + ", ".join(
+        f"${n}::{_TYPES.get(name, 'timestamptz' if name.endswith('_at') else 'text')}[]"
+        for n, name in enumerate(_NAMES, 1)
+    )
     + ") on conflict (schedule_run_id) do update set "
     + ", ".join(f"{name} = excluded.{name}" for name in _NAMES[1:])
 )
@@ -82,10 +90,8 @@ async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
 def _touched(at: AnyRecorded) -> Collection[str]:
     """The runs that are there already, as far as an event knows."""
     match at.event:
-        case DueFired(schedule_run_id=run_id) | ScheduleRunStarted(schedule_run_id=run_id):
-            return (run_id,)
-        case ScheduleRunEnded(schedule_run_id=run_id):
-            return (run_id,)
+        case ScheduleRunReleased() | ScheduleRunStarted() | ScheduleRunEnded():
+            return (at.event.schedule_run_id,)
         case ScheduleDisabled(dropped=dropped) | ScheduleDeleted(dropped=dropped):
             return dropped
     return ()
@@ -95,8 +101,10 @@ def _changed(at: AnyRecorded, runs: Mapping[str, _Run]) -> Iterable[_Run]:
     schedule_id = at.entity_id
     match at.event:
         case DueFired() as event:
-            run = runs.get(event.schedule_run_id) or _Run(event.schedule_run_id, schedule_id, event.due_at)
-            run.trigger, run.start_at = event.trigger, event.start_at
+            run = _Run(event.schedule_run_id, schedule_id, event.due_at, trigger=event.trigger)
+            run.backfill_id = event.backfill_id
+            if event.decision == "fired":
+                run.start_at, run.is_delayed = event.start_at, event.start_at > event.decided_at
             yield run
         case DueSkipped() as event:
             yield _Run(
@@ -105,10 +113,10 @@ def _changed(at: AnyRecorded, runs: Mapping[str, _Run]) -> Iterable[_Run]:
             )  # fmt: skip
         case DueTimesMissed() as event:
             yield from _missed(schedule_id, event)
-        case BackfillRequested() as event:
-            for due_at in event.due_at:
-                run_id = run_id_of(schedule_id, due_at, event.backfill_id)
-                yield _Run(run_id, schedule_id, due_at, trigger="BACKFILL", backfill_id=event.backfill_id)
+        case ScheduleRunReleased() as event:
+            run = runs[event.schedule_run_id]
+            run.start_at, run.is_delayed = event.start_at, event.start_at > event.released_at
+            yield run
         case ScheduleRunStarted() as event:
             run = runs[event.schedule_run_id]
             run.status, run.started_at, run.target_id = "RUNNING", event.started_at, event.target_id
@@ -149,7 +157,7 @@ PROJECTION: Final = Projection(
         DueFired,
         DueSkipped,
         DueTimesMissed,
-        BackfillRequested,
+        ScheduleRunReleased,
         ScheduleRunStarted,
         ScheduleRunEnded,
     ),
@@ -158,23 +166,25 @@ PROJECTION: Final = Projection(
 )
 
 
-async def page(
-    connection: Queryable,
-    schedule_id: str | None,
-    status: str | None,
-    trigger: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    window: Window,
-) -> Rows:
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """What a list of runs may be narrowed to; None means any."""
+
+    schedule_id: str | None = None
+    status: str | None = None
+    trigger: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+async def page(connection: Queryable, wanted: Filter, window: Window) -> Rows:
     """Rows with the name and the target type of their schedule."""
     where = Where()
-    for column, value in (("schedule_id", schedule_id), ("status", status), ("trigger", trigger)):
-        where.equal(column, value)
-    if since is not None:
-        where.add("scheduled_at >= {}", since)
-    if until is not None:
-        where.add("scheduled_at < {}", until)
+    for column in ("schedule_id", "status", "trigger"):
+        where.equal(column, getattr(wanted, column))
+    if wanted.since is not None:
+        where.add("scheduled_at >= {}", wanted.since)
+    if wanted.until is not None:
+        where.add("scheduled_at < {}", wanted.until)
     found = await select(connection, columns="*", source="schedule_runs", where=where, window=window)
     owners = await connection.fetch(
         "select * from schedule_run_owners where schedule_id = any($1)",
@@ -202,12 +212,14 @@ async def done_or_under_way(connection: Queryable, schedule_id: str, first: date
     return {row["scheduled_at"] for row in rows}
 
 
-async def late(connection: Queryable, moment: datetime) -> list[tuple[str, str]]:
-    """(schedule, run) of what was to begin by a moment and has neither begun nor ended, the oldest first."""
+async def late(connection: Queryable, moment: datetime, longest: datetime) -> list[tuple[str, str]]:
+    """(schedule, run) of what was put off to a moment before this one and hasn't begun, and of everything that was to
+    begin before `longest`: whoever should have begun it has not."""
     rows = await connection.fetch(
-        "select schedule_id, schedule_run_id from schedule_runs where status = 'PENDING' and start_at <= $1"
-        " order by scheduled_at limit $2",
+        "select schedule_id, schedule_run_id from schedule_runs where status = 'PENDING'"
+        " and ((is_delayed and start_at <= $1) or start_at <= $2) order by start_at limit $3",
         moment,
+        longest,
         OPEN_MAX,
     )
     return [(row["schedule_id"], row["schedule_run_id"]) for row in rows]
@@ -223,3 +235,14 @@ async def running_since(connection: Queryable, moment: datetime, after: str = ""
         OPEN_MAX,
     )
     return [dict(row) for row in rows]
+
+
+async def last_targets(connection: Queryable, schedule_id: str) -> list[str]:
+    """What the last LAST_MAX completed runs of a schedule had started."""
+    rows = await connection.fetch(
+        "select target_id from schedule_runs where schedule_id = $1 and status = 'COMPLETED' and target_id is not null"
+        " order by scheduled_at desc limit $2",
+        schedule_id,
+        LAST_MAX,
+    )
+    return [row["target_id"] for row in rows]

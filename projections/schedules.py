@@ -75,8 +75,7 @@ class Standing:
             case DueFired() as event:
                 self.run_count += 1
                 self.waiting.append(event.schedule_run_id)
-                if event.trigger == "SCHEDULE":
-                    self.next_run_at = event.next_due_at
+                self.next_run_at = event.next_due_at
             case DueSkipped(next_due_at=next_due_at) | DueTimesMissed(next_due_at=next_due_at):
                 self.next_run_at = next_due_at
             case ScheduleRunStarted() as event:
@@ -90,7 +89,9 @@ class Standing:
             self.waiting.remove(run_id)
 
     def _ended(self, event: ScheduleRunEnded) -> None:
-        if event.schedule_run_id in self.waiting:
+        if event.schedule_run_id in self.waiting and event.status == "CANCELLED":
+            self.waiting.remove(event.schedule_run_id)
+        elif event.schedule_run_id in self.waiting:
             self._last(event.schedule_run_id, event.ended_at, event.status)
         elif event.schedule_run_id == self.last_run_id:
             self.last_run_status = event.status

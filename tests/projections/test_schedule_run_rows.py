@@ -7,10 +7,10 @@ from projected import projected, read_model
 from schedule_lives import S1, at, created, ended, fired, missed, on, run_id, skipped, started
 
 from projections import schedule_runs
-from projections.schedule_runs import PROJECTION
+from projections.schedule_runs import PROJECTION, Filter
 from rgrid.kernel.messages import Event
 from rgrid.postgres.paging import Window
-from rgrid.schedules.events import BackfillRequested, ScheduleDeleted, ScheduleDisabled, Target
+from rgrid.schedules.events import ScheduleDeleted, ScheduleDisabled, ScheduleRunReleased, Target
 
 RUNS = "select * from schedule_runs order by scheduled_at"
 
@@ -49,22 +49,32 @@ def test_every_missed_time_has_a_row_and_the_first_counts_the_others(database: s
 
 
 def test_a_backfill_shows_all_its_times_and_then_what_becomes_of_each(database: str) -> None:
-    asked = BackfillRequested(
-        backfill_id="b1", due_at=[at(-2), at(-1)], max_parallel=1, requested_by="key:k", requested_at=at(0)
-    )
-    rows = runs(database, asked)
-    assert [(row["status"], row["trigger"], row["scheduled_at"]) for row in rows] == [
+    first, second = run_id(-2, "b1"), run_id(-1, "b1")
+    asked = [
+        fired(-2, schedule_run_id=first, trigger="BACKFILL", backfill_id="b1"),
+        fired(-1, schedule_run_id=second, trigger="BACKFILL", backfill_id="b1", decision="buffered"),
+    ]
+    rows = runs(database, *asked)
+    assert [(row["status"], row["trigger"], row["start_at"]) for row in rows] == [
         ("PENDING", "BACKFILL", at(-2)),
-        ("PENDING", "BACKFILL", at(-1)),
+        ("PENDING", "BACKFILL", None),
     ]
-    first = run_id(-2, "b1")
-    began = [fired(-2, schedule_run_id=first, trigger="BACKFILL"), started(-2, run=first)]
-    rows = runs(database, asked, *began)
-    assert [(row["schedule_run_id"], row["status"]) for row in rows] == [
-        (first, "RUNNING"),
-        (run_id(-1, "b1"), "PENDING"),
-    ]
+    released = ScheduleRunReleased(schedule_run_id=second, start_at=at(0), released_at=at(0))
+    rows = runs(database, *asked, started(-2, run=first), ended(-2, run=first), released)
+    assert [(row["status"], row["start_at"]) for row in rows] == [("COMPLETED", at(-2)), ("PENDING", at(0))]
     assert {row["backfill_id"] for row in rows} == {"b1"}
+
+
+def test_what_is_put_off_is_found_when_its_time_comes_and_what_was_forgotten_a_while_later(database: str) -> None:
+    given = on(S1, created(), fired(1, start_at=at(2)), fired(1.5), fired(1.7, decision="buffered"), fired(3))
+
+    async def asked(moment: float, longest: float) -> list[tuple[str, str]]:
+        async with read_model(database, PROJECTION, given) as connection:
+            return await schedule_runs.late(connection, at(moment), at(longest))
+
+    assert asyncio.run(asked(1.9, 1)) == []
+    assert asyncio.run(asked(2, 1)) == [(S1, run_id(1))]
+    assert asyncio.run(asked(2, 1.5)) == [(S1, run_id(1.5)), (S1, run_id(1))]
 
 
 def test_what_waits_when_a_schedule_stops_is_dropped_with_the_reason(database: str) -> None:
@@ -87,19 +97,19 @@ def test_lists_are_narrowed_by_schedule_status_trigger_and_time(database: str) -
     async def listed() -> list[Any]:
         async with read_model(database, PROJECTION, given) as connection:
 
-            async def page(*wanted: Any) -> Any:
-                rows = await schedule_runs.page(connection, *wanted, window)
+            async def page(**wanted: Any) -> Any:
+                rows = await schedule_runs.page(connection, Filter(**wanted), window)
                 assert rows.total == len(rows.rows)
                 return [(row["schedule_id"], row["scheduled_at"]) for row in rows.rows]
 
             found = [
-                await page(None, None, None, None, None),
-                await page(S1, None, None, None, None),
-                await page(None, "PENDING", None, None, None),
-                await page(None, None, "MANUAL", None, None),
-                await page(None, None, None, at(2), at(3)),
+                await page(),
+                await page(schedule_id=S1),
+                await page(status="PENDING"),
+                await page(trigger="MANUAL"),
+                await page(since=at(2), until=at(3)),
             ]
-            rows = await schedule_runs.page(connection, "sched_2", None, None, None, None, window)
+            rows = await schedule_runs.page(connection, Filter(schedule_id="sched_2"), window)
             assert [(row["schedule_name"], row["target_type"]) for row in rows.rows] == [
                 ("name of sched_2", "EXECUTION")
             ]
@@ -125,12 +135,8 @@ def test_a_backfill_leaves_out_what_is_done_or_under_way(database: str) -> None:
             return (
                 await schedule_runs.done_or_under_way(connection, S1, at(0), at(9)),
                 await schedule_runs.done_or_under_way(connection, S1, at(2), at(3)),
-                await schedule_runs.late(connection, at(5)),
-                await schedule_runs.late(connection, at(3)),
             )
 
-    done, between, late, early = asyncio.run(asked())
+    done, between = asyncio.run(asked())
     assert done == {at(1), at(4)}
     assert between == set()
-    assert late == [(S1, run_id(4))]
-    assert early == []
