@@ -15,10 +15,10 @@ from rgrid.kernel.ids import new_id
 from rgrid.settings import Settings
 from rgrid.workflows.commands import CancelRun, CompleteStep, DefineWorkflow, DeleteWorkflow, FailStep, StartStep
 from rgrid.workflows.definition import DECIDER as DEFINITION
-from rgrid.workflows.document import Outline, Parameter, Policy
+from rgrid.workflows.document import Outline, Policy
 from rgrid.workflows.events import Parent
 from rgrid.workflows.run import DECIDER as RUN
-from rgrid.workflows.starting import DEPTH_MAX, complete, retried, triggered
+from rgrid.workflows.starting import DEPTH_MAX, retried, triggered
 
 STEPS = [Outline(name=name, type="HANDLER", target_name="a.b") for name in ("a", "b", "c")]
 
@@ -106,53 +106,6 @@ def test_a_workflow_never_runs_within_itself(database: str, tmp_path: Path) -> N
         await begun(handler, parent=Parent(run_id="run_0", step="a", attempt=1, ancestors=["other"]))
 
     with_handler(database, tmp_path, run)
-
-
-PARAMETERS = [
-    Parameter(name="week", type="date", required=True),
-    Parameter(name="limit", type="integer", default=10),
-    Parameter(name="note"),
-]
-
-
-def test_parameters_are_the_defaults_overlaid_by_what_was_given() -> None:
-    assert complete(PARAMETERS, {}, {"week": "2026-01-09"}) == {"week": "2026-01-09", "limit": 10}
-    assert complete(PARAMETERS, {"limit": 5}, {"week": "2026-01-09", "note": None})["limit"] == 5
-    assert complete([], {"a": 1}, {"b": 2}) == {"a": 1, "b": 2}
-
-
-@pytest.mark.parametrize(
-    ("given", "fields"),
-    [
-        ({}, ["params.week"]),
-        ({"week": None}, ["params.week"]),
-        ({"week": "soon", "limit": "3", "more": 1}, ["params.more", "params.week", "params.limit"]),
-        ({"week": "2026-01-09", "limit": True}, ["params.limit"]),
-        ({"week": "2026-01-09T00:00:00Z"}, ["params.week"]),
-        ({"week": "2026-01-09", "note": 1}, ["params.note"]),
-    ],
-)
-def test_every_wrong_parameter_is_named(given: dict[str, Any], fields: list[str]) -> None:
-    with pytest.raises(Invalid) as refused:
-        complete(PARAMETERS, {}, given)
-    assert [field for field, _ in refused.value.fields] == fields
-
-
-@pytest.mark.parametrize(
-    ("kind", "right", "wrong"),
-    [
-        ("number", 1.5, "1.5"),
-        ("boolean", False, 0),
-        ("datetime", "2026-01-09T00:00:00Z", "2026-01-09T00:00:00"),
-        ("object", {}, []),
-        ("array", [1], {}),
-    ],
-)
-def test_a_parameter_has_its_type(kind: Any, right: object, wrong: object) -> None:
-    parameters = [Parameter(name="x", type=kind)]
-    assert complete(parameters, {}, {"x": right}) == {"x": right}
-    with pytest.raises(Invalid):
-        complete(parameters, {}, {"x": wrong})
 
 
 def test_a_retry_begins_where_the_run_failed_and_keeps_what_was_done(database: str, tmp_path: Path) -> None:

@@ -1,27 +1,19 @@
 """From a wish to run a workflow to the command that begins a run of it: the version, its parameters, what is reused."""
 
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from rgrid.eventstore.handle import Handler
-from rgrid.kernel.errors import Invalid, NotFound, Rejected
+from rgrid.kernel.errors import NotFound, Rejected
+from rgrid.workflows import retrying
 from rgrid.workflows.commands import TriggerRun
 from rgrid.workflows.definition import DECIDER as DEFINITION
-from rgrid.workflows.document import Parameter, ParameterType
 from rgrid.workflows.events import Parent, RunTrigger, WorkflowDefined
+from rgrid.workflows.parameters import complete
 from rgrid.workflows.run import DECIDER as RUN
-from rgrid.workflows.run_state import Run
 
 DEPTH_MAX: Final = 20
-_KINDS: Final[dict[ParameterType, tuple[tuple[type, ...], str]]] = {
-    "string": ((str,), "a string"),
-    "integer": ((int,), "an integer"),
-    "number": ((int, float), "a number"),
-    "boolean": ((bool,), "true or false"),
-    "object": ((dict,), "an object"),
-    "array": ((list,), "an array"),
-}
 
 
 async def triggered(
@@ -32,6 +24,7 @@ async def triggered(
     *,
     trigger: RunTrigger,
     triggered_by: str,
+    provided: Mapping[str, Any] | None = None,
     version: int | None = None,
     partition: str | None = None,
     dry_run: bool = False,
@@ -40,7 +33,8 @@ async def triggered(
     schedule_run_id: str | None = None,
     due_at: datetime | None = None,
 ) -> TriggerRun:
-    """The command for a run of a workflow, of its newest version unless another one is named. Raises NotFound, Rejected
+    """The command for a run of a workflow, of its newest version unless another one is named. `provided` are
+    parameters that need no declaration (the item of a MAP, the due time of a schedule). Raises NotFound, Rejected
     `workflow_inactive` or `recursive_workflow`, Invalid with every parameter that is wrong."""
     definition = await runnable(handler, name, version)
     if parent is not None:
@@ -53,7 +47,7 @@ async def triggered(
         domain=definition.domain,
         outlines=definition.outlines,
         policy=definition.policy,
-        params=complete(definition.parameters, definition.defaults, params),
+        params=complete(definition.parameters, definition.defaults, params, provided),
         partition=partition,
         trigger=trigger,
         triggered_by=triggered_by,
@@ -85,8 +79,7 @@ async def retried(
     old, _ = await handler.load(RUN, old_run_id)
     if old.triggered is None:
         raise NotFound(f"Workflow run not found: {old_run_id}")
-    start = _start_of_retry(old, old_run_id, from_step)
-    again = {start, *old.plan.after(start)}
+    retry = retrying.retried(old, from_step)
     asked = old.asked
     return TriggerRun(
         run_id=run_id,
@@ -101,57 +94,9 @@ async def retried(
         trigger="RETRY",
         triggered_by=triggered_by,
         retry_of=old_run_id,
-        from_step=start,
-        restored={
-            name: None if step.outputs is None else dict(step.outputs)
-            for name, step in old.steps.items()
-            if step.has_output and name not in again
-        },
+        from_step=retry.from_step,
+        restored=dict(retry.restored),
     )
-
-
-def complete(parameters: Sequence[Parameter], defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a run: what was given, and the defaults for what was not. Raises Invalid with every field."""
-    values = {one.name: one.default for one in parameters if one.default is not None} | {**defaults, **given}
-    wrong = [("params." + one.name, "This parameter is required.") for one in parameters if _lacks(one, values)]
-    if parameters:
-        names = {one.name for one in parameters}
-        wrong += [(f"params.{name}", "There is no such parameter.") for name in given if name not in names]
-    for one in parameters:
-        value = values.get(one.name)
-        if value is not None and (expected := _mismatch(one.type, value)):
-            wrong.append((f"params.{one.name}", f"Expected {expected}."))
-    if wrong:
-        names_of = ", ".join(field.removeprefix("params.") for field, _ in wrong)
-        raise Invalid(f"Some parameters are wrong: {names_of}.", code="invalid_params", fields=wrong)
-    return values
-
-
-def _lacks(parameter: Parameter, values: Mapping[str, Any]) -> bool:
-    return parameter.required and values.get(parameter.name) is None
-
-
-def _mismatch(kind: ParameterType, value: object) -> str | None:
-    """What was expected instead, None when it fits."""
-    if kind == "date":
-        return None if _parses(date.fromisoformat, value) and len(str(value)) == 10 else "a date such as 2026-01-31"
-    if kind == "datetime":
-        aware = _parses(datetime.fromisoformat, value) and datetime.fromisoformat(str(value)).tzinfo is not None
-        return None if aware else "a time with its offset, such as 2026-01-31T06:00:00Z"
-    types, said = _KINDS[kind]
-    fits = isinstance(value, types) and (kind == "boolean" or not isinstance(value, bool))
-    is_whole = kind == "integer" and isinstance(value, float) and value.is_integer()
-    return None if fits or is_whole else said
-
-
-def _parses(parse: Any, value: object) -> bool:
-    if not isinstance(value, str):
-        return False
-    try:
-        parse(value)
-    except ValueError:
-        return False
-    return True
 
 
 def _check_ancestors(name: str, parent: Parent) -> None:
@@ -160,22 +105,3 @@ def _check_ancestors(name: str, parent: Parent) -> None:
         raise Rejected(f"A workflow can't run within itself: {path}.", code="recursive_workflow")
     if len(parent.ancestors) > DEPTH_MAX:
         raise Rejected(f"Workflows are nested more than {DEPTH_MAX} deep.", code="recursive_workflow")
-
-
-def _start_of_retry(old: Run, old_run_id: str, from_step: str | None) -> str:
-    if not old.is_ended or (old.status == "COMPLETED" and from_step is None):
-        why = "has nothing that failed; name from_step" if old.is_ended else "can't be retried before it has ended"
-        raise Rejected(f"Workflow run {old_run_id} is {old.status} and {why}.", extra={"current_status": old.status})
-    if from_step is None:
-        return next(
-            (name for name, step in old.steps.items() if step.status in ("FAILED", "CANCELLED")),
-            # It was cancelled before anything began, or while nothing was under way.
-            next((name for name, step in old.steps.items() if step.is_left_out), old.plan.order[0]),
-        )
-    if from_step not in old.steps:
-        raise Invalid(
-            f"The run has no step {from_step}.",
-            code="unknown_step",
-            fields=[("from_step", f"One of {', '.join(old.plan.order[:20])}.")],
-        )
-    return from_step
