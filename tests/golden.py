@@ -30,7 +30,7 @@ def full(kind: inspect.Type) -> Any:
     """A value of this type with every field given, as plain data; no value is a likely default."""
     match kind:
         case inspect.StructType(fields=fields):
-            return {field.encode_name: full(field.type) for field in fields}
+            return {field.encode_name: _not_default(field) for field in fields}
         case inspect.UnionType(types=types):
             return full(next(member for member in types if not isinstance(member, inspect.NoneType)))
         case inspect.ListType(item_type=item) | inspect.VarTupleType(item_type=item) | inspect.SetType(item_type=item):
@@ -50,6 +50,16 @@ def full(kind: inspect.Type) -> Any:
         inspect.AnyType: {"any": ["thing"]},
     }
     return plain[type(kind)]
+
+
+def _not_default(field: inspect.Field) -> Any:
+    """A default isn't written, so it would not come back."""
+    match field.type:
+        case inspect.LiteralType(values=values) if field.default == values[0]:
+            return values[-1]
+        case inspect.BoolType():
+            return field.default is not True
+    return full(field.type)
 
 
 def stored(kind: type[Event]) -> bytes:
