@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tests.benchmarks import batch, lists, logs, noop, report, start, submit, up, vs
+from tests.benchmarks import archive, batch, lists, logs, noop, report, start, submit, up, vs
 
 BENCHMARKS = {
     "submit": submit.run,
@@ -13,6 +13,7 @@ BENCHMARKS = {
     "batch": batch.run,
     "lists": lists.run,
     "logs": logs.run,
+    "archive": archive.run,
     "vs": vs.run,
 }
 

@@ -26,8 +26,8 @@ DAYS: Final = 90
 PROJECT_MAX_S: Final = 3_600
 COPY_EVENTS: Final = 50_000
 NAMES: Final = [f"job-{number}" for number in range(200)]
-_CAUSE: Final = encode_cause(Cause(actor="key:bench", command_id=UUID(int=1), correlation_id="bench"))
-_COLUMNS: Final = (
+CAUSE: Final = encode_cause(Cause(actor="key:bench", command_id=UUID(int=1), correlation_id="bench"))
+COLUMNS: Final = (
     "originator_id", "originator_version", "topic", "state", "notification_id", "recorded_at", "cause",
 )  # fmt: skip
 
@@ -173,17 +173,18 @@ async def _fill(dsn: str, count: int) -> tuple[int, int]:
         rows: list[tuple[Any, ...]] = []
         for stream, version, event in _lives(count):
             head += 1
-            rows.append((stream, version, codec.topic(event), codec.encode(event), head, stamp, _CAUSE))
+            rows.append((stream, version, codec.topic(event), codec.encode(event), head, stamp, CAUSE))
             if len(rows) == COPY_EVENTS:
-                await _copy(connection, rows)
-        await _copy(connection, rows)
+                await copy(connection, rows)
+        await copy(connection, rows)
         return first, head
     finally:
         await connection.close()
 
 
-async def _copy(connection: Any, rows: list[tuple[Any, ...]]) -> None:
-    await connection.copy_records_to_table("stored_events", schema_name="rgrid", records=rows, columns=_COLUMNS)
+async def copy(connection: Any, rows: list[tuple[Any, ...]]) -> None:
+    """Events go straight into the log, and everybody hears of them."""
+    await connection.copy_records_to_table("stored_events", schema_name="rgrid", records=rows, columns=COLUMNS)
     await connection.execute("select pg_notify('rgrid_events', $1::text)", str(rows[-1][4])) if rows else None
     rows.clear()
 

@@ -29,37 +29,38 @@ READ_LINES: Final = 500
 LEVEL: Final = 6
 LAST: Final = (1 << 63) - 1
 LINE_OVERHEAD_BYTES: Final = 64
-_STREAMS: Final = ("stdout", "stderr")
 
 
-class _Line(msgspec.Struct, array_like=True, frozen=True):
+class Line(msgspec.Struct, array_like=True, frozen=True):
     """A line as it lies in a block."""
 
     sequence_number: int
-    stream: int
+    is_stderr: bool
     timestamp: datetime
     message: str
 
+    def row(self, execution_id: str, attempt: int) -> LogRow:
+        return logs.row_of(
+            execution_id, self.sequence_number, attempt, 2 if self.is_stderr else 1, self.timestamp, self.message
+        )
+
 
 _encoder: Final = msgspec.json.Encoder()
-_decoder: Final = msgspec.json.Decoder(_Line)
+_decoder: Final = msgspec.json.Decoder(Line)
 
 
 def packed(rows: Sequence[LogRow]) -> bytes:
     """The content of a block. The same lines make the same bytes, whenever and wherever they are packed."""
-    lines = [_Line(row.sequence_number, _STREAMS.index(row.stream), row.timestamp, row.message) for row in rows]
+    lines = [Line(row.sequence_number, row.stream == "stderr", row.timestamp, row.message) for row in rows]
     return gzip.compress(_encoder.encode_lines(lines), LEVEL, mtime=0)
 
 
-def unpacked(execution_id: str, attempt: int, content: bytes) -> list[LogRow]:
-    return [
-        logs.row_of(execution_id, line.sequence_number, attempt, line.stream + 1, line.timestamp, line.message)
-        for line in _decoder.decode_lines(gzip.decompress(content))
-    ]
+def unpacked(content: bytes) -> list[Line]:
+    return _decoder.decode_lines(gzip.decompress(content))
 
 
 def described(rows: Sequence[LogRow], sha256: str, size_bytes: int) -> LogBlock:
-    sizes: dict[str, list[int]] = {name: [] for name in _STREAMS}
+    sizes: dict[str, list[int]] = {"stdout": [], "stderr": []}
     for row in rows:
         sizes[row.stream].append(len(row.message.encode()) + 1)
     return LogBlock(

@@ -6,8 +6,9 @@ still reaches no further than he thought has missed nothing; otherwise he reads 
 
 import asyncio
 import hashlib
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import asyncpg
@@ -16,7 +17,7 @@ import msgspec
 from rgrid.adapters.objects import ObjectStore
 from rgrid.executions import logs
 from rgrid.executions.events import LogBlock
-from rgrid.executions.log_archive import unpacked
+from rgrid.executions.log_archive import Line, unpacked
 from rgrid.executions.logs import EXCERPT_BYTES, HEAD_BYTES, PAGE_MAX, TEXT_BYTES_MAX, LogRow
 from rgrid.kernel.errors import NotFound, Unavailable
 
@@ -42,14 +43,16 @@ class Wanted(msgspec.Struct, frozen=True):
     def beyond(self, number: int) -> "Wanted":
         return msgspec.structs.replace(self, after=max(self.after, number))
 
-    def of(self, rows: Iterable[LogRow]) -> list[LogRow]:
-        return [
-            row
-            for row in rows
-            if row.sequence_number > self.after
-            and self.stream in (None, row.stream)
-            and self.attempt in (None, row.attempt)
-        ]
+    def of(self, lines: Sequence[Line], block: LogBlock) -> Sequence[Line]:
+        """Those of the lines of a block that are wanted."""
+        if not self.lines(block):
+            return ()
+        if self.after >= block.first:
+            lines = lines[bisect_right(lines, self.after, key=_number) :]
+        if self.stream is None:
+            return lines
+        is_stderr = self.stream == "stderr"
+        return [line for line in lines if line.is_stderr is is_stderr]
 
     def lines(self, block: LogBlock) -> int:
         """How many lines of a block are of that stream and attempt, whatever their number."""
@@ -66,7 +69,7 @@ class LogReader:
         self._pool = pool
         self._objects = objects
         self._blocks_of = blocks_of
-        self._unpacked: OrderedDict[tuple[str, str], list[LogRow]] = OrderedDict()
+        self._unpacked: OrderedDict[str, list[Line]] = OrderedDict()
 
     async def page(self, wanted: Wanted, limit: int = PAGE_MAX, offset: int = 0) -> list[LogRow]:
         """The first lines that are wanted, less `offset` of them."""
@@ -87,9 +90,11 @@ class LogReader:
         async def read(blocks: Sequence[LogBlock]) -> list[LogRow]:
             rows = await logs.tail(self._pool, *_arguments(wanted.beyond(_end(blocks))), count)
             for block in reversed(blocks):
-                if len(rows) < count and wanted.lines(block):
-                    rows = wanted.of(await self._read(wanted.execution_id, block)) + rows
-            return rows[-count:]
+                lacking = count - len(rows)
+                if lacking > 0 and wanted.lines(block):
+                    lines = wanted.of(await self._read(block), block)[-lacking:]
+                    rows = [*_rows(wanted, block, lines), *rows]
+            return rows
 
         return await self._settled(wanted, read)
 
@@ -135,8 +140,7 @@ class LogReader:
             stored = await logs.numbers_stored(self._pool, execution_id, numbers)
             for block in blocks:
                 if within := {number for number in numbers if block.first <= number <= block.last} - stored:
-                    rows = await self._read(execution_id, block)
-                    stored |= within & {row.sequence_number for row in rows}
+                    stored |= within & {line.sequence_number for line in await self._read(block)}
             return stored
 
         return await self._settled(Wanted(execution_id), read)
@@ -168,10 +172,11 @@ class LogReader:
             if count <= offset:
                 offset -= count
                 continue
-            found += wanted.of(await self._read(wanted.execution_id, block))[offset:]
+            lines = wanted.of(await self._read(block), block)[offset : offset + limit - len(found)]
+            found += _rows(wanted, block, lines)
             offset = 0
-            if len(found) >= limit:
-                return found[:limit]
+            if len(found) == limit:
+                return found
         behind = _arguments(wanted.beyond(_end(blocks)))
         return found + await logs.page(self._pool, *behind, limit=limit - len(found), offset=offset)
 
@@ -181,7 +186,7 @@ class LogReader:
             return 0
         if wanted.after < block.first or not wanted.lines(block):
             return wanted.lines(block)
-        return len(wanted.of(await self._read(wanted.execution_id, block)))
+        return len(wanted.of(await self._read(block), block))
 
     async def _bytes(self, blocks: Sequence[LogBlock], wanted: Wanted) -> int:
         mine = [block for block in blocks if wanted.lines(block)]
@@ -193,9 +198,9 @@ class LogReader:
         found: list[str] = []
         for block in blocks:
             if size > 0 and wanted.lines(block):
-                rows = wanted.of(await self._read(wanted.execution_id, block))
-                found += [f"{row.message}\n" for row in rows]
-                size -= sum(map(_size, rows))
+                lines = wanted.of(await self._read(block), block)
+                found += [f"{line.message}\n" for line in lines]
+                size -= sum(map(_size, lines))
         if size > 0:
             found.append(await logs.edge(self._pool, *_arguments(wanted.beyond(_end(blocks))), size, newest=False))
         return "".join(found)
@@ -206,35 +211,43 @@ class LogReader:
         size -= len(found.encode())
         for block in reversed(blocks):
             if size > 0 and wanted.lines(block):
-                rows = wanted.of(await self._read(wanted.execution_id, block))
-                found = "".join(f"{row.message}\n" for row in rows) + found
-                size -= sum(map(_size, rows))
+                lines = wanted.of(await self._read(block), block)
+                found = "".join(f"{line.message}\n" for line in lines) + found
+                size -= sum(map(_size, lines))
         return found
 
-    async def _read(self, execution_id: str, block: LogBlock) -> list[LogRow]:
+    async def _read(self, block: LogBlock) -> list[Line]:
         """All lines of a block, checked against its hash."""
-        key = (execution_id, block.sha256)
-        if key not in self._unpacked:
+        sha256 = block.sha256
+        if sha256 not in self._unpacked:
             try:
-                content = await self._objects.read_bytes(block.sha256, block.size_bytes)
+                content = await self._objects.read_bytes(sha256, block.size_bytes)
             except NotFound:
                 content = b""
-            if hashlib.sha256(content).hexdigest() != block.sha256:
+            if hashlib.sha256(content).hexdigest() != sha256:
                 raise Unavailable("A part of this log is damaged or missing in the object store.", code=DAMAGED)
-            self._unpacked[key] = await asyncio.to_thread(unpacked, execution_id, block.attempt, content)
-        self._unpacked.move_to_end(key)
-        rows = self._unpacked[key]
+            self._unpacked[sha256] = await asyncio.to_thread(unpacked, content)
+        self._unpacked.move_to_end(sha256)
+        lines = self._unpacked[sha256]
         while len(self._unpacked) > UNPACKED_MAX:
             self._unpacked.popitem(last=False)
-        return rows
+        return lines
+
+
+def _rows(wanted: Wanted, block: LogBlock, lines: Sequence[Line]) -> list[LogRow]:
+    return [line.row(wanted.execution_id, block.attempt) for line in lines]
+
+
+def _number(line: Line) -> int:
+    return line.sequence_number
 
 
 def _arguments(wanted: Wanted) -> tuple[str, int, str | None, int | None]:
     return wanted.execution_id, wanted.after, wanted.stream, wanted.attempt
 
 
-def _size(row: LogRow) -> int:
-    return len(row.message.encode()) + 1
+def _size(line: LogRow | Line) -> int:
+    return len(line.message.encode()) + 1
 
 
 def _end(blocks: Sequence[LogBlock]) -> int:
