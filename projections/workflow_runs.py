@@ -300,6 +300,17 @@ async def ids(connection: Queryable, wanted: Filter, statuses: Sequence[str], li
     return [row["run_id"] for row in rows], total
 
 
+async def active(connection: Queryable, after: str, limit: int) -> list[str]:
+    """Runs that haven't ended, in the order of their ids, behind one of them."""
+    rows = await connection.fetch(
+        "select run_id from workflow_runs where run_id > $1 and status in ('PENDING', 'RUNNING', 'CANCELLING')"
+        " order by run_id limit $2",
+        after,
+        limit,
+    )
+    return [row["run_id"] for row in rows]
+
+
 def _where(wanted: Filter, since: datetime | None, until: datetime | None, args: Sequence[Any] = ()) -> Where:
     where = Where(args)
     for column in _EQUAL:

@@ -33,7 +33,7 @@ from rgrid.postgres.pool import GONE, connect
 from rgrid.retention import Purged, Retention
 from rgrid.runners.host import this_host
 from rgrid.settings import Settings, load
-from rgrid.ticker import CLEAN_EVERY_S, NOTE_EVERY_S, Ticker
+from rgrid.ticker import CLEAN_EVERY_S, NOTE_EVERY_S, RunChores, Ticker
 from rgrid.web import openapi
 from rgrid.web.access_log import JsonLines
 from rgrid.web.health import Health
@@ -212,6 +212,7 @@ class _Service:
                 (self._uses.write, WRITE_EVERY_S),
                 (lambda: note_usage(grid.pool, grid.handler), NOTE_EVERY_S),
                 *_retention(parts).chores(),
+                *RunChores(grid.pool, parts.driver, parts.neighbours).chores(),
             ],
         )
 

@@ -16,7 +16,7 @@ from projections.all import ALL
 from rgrid import catalogue
 from rgrid.adapters.expressions import Evaluator
 from rgrid.adapters.local_objects import LocalObjects
-from rgrid.adapters.master_key import master_keys
+from rgrid.adapters.master_key import MasterKeys, master_keys
 from rgrid.adapters.objects import ObjectStore
 from rgrid.adapters.s3_addresses import bucket_of
 from rgrid.adapters.s3_objects import S3Objects
@@ -25,13 +25,14 @@ from rgrid.adapters.signing import Signer
 from rgrid.api.grid import Grid
 from rgrid.api.lease_tokens import LeaseTokens
 from rgrid.api.runtimes import Runtimes
+from rgrid.api.step_executions import neighbours
 from rgrid.eventstore.append import Inline
 from rgrid.eventstore.data_keys import DataKeys
 from rgrid.eventstore.handle import Handler
 from rgrid.eventstore.store import Store
 from rgrid.eventstore.writer import GroupWriter
 from rgrid.executions import uploads
-from rgrid.executions.batch_process import batch_process
+from rgrid.executions.batch_process import Unfinished, batch_process
 from rgrid.executions.following import LinesStored
 from rgrid.executions.log_reader import LogReader
 from rgrid.executions.quota import Quota
@@ -45,8 +46,10 @@ from rgrid.postgres.pool import connect, open_pool
 from rgrid.settings import BadSetting, Settings
 from rgrid.subscriptions.daemon import Daemon
 from rgrid.subscriptions.inline import apply_inline
-from rgrid.subscriptions.process import Process
-from rgrid.workflows.handlers import installed
+from rgrid.workflows.driving import Driver
+from rgrid.workflows.handlers import Handlers, installed
+from rgrid.workflows.neighbours import Neighbours
+from rgrid.workflows.process import run_process
 
 FIRST_BUILD_MAX_S: Final = 600.0
 CAUGHT_UP_MAX_S: Final = 1.0
@@ -57,17 +60,22 @@ DAEMON_CONNECTIONS: Final = len(ALL) + PROCESSES_MAX + 4
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What runs in every process: the grid that drivers stand on, and the daemon behind it."""
+    """What runs in every process: the grid that drivers stand on, the daemon behind it, and what brings runs of
+    workflows forward."""
 
     grid: Grid
     daemon: Daemon
+    driver: Driver
+    neighbours: Neighbours
     dsn: str
 
 
 @asynccontextmanager
-async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) -> AsyncIterator[Parts]:
+async def assembled(
+    settings: Settings, dsn: str, *, projecting: bool = True, handlers: Handlers | None = None
+) -> AsyncIterator[Parts]:
     """Everything but the drivers. Without `projecting` (a worker of its own) the process only listens to the log, and
-    leaves the read models to the service."""
+    leaves the read models and the runs to the service. `handlers` are those of the installed packages."""
     keys = master_keys(settings)
     await migrate(dsn)
     async with contextlib.AsyncExitStack() as stack:
@@ -81,8 +89,19 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
         handler = Handler(store, writer, now)
         daemon_pool = await _opened(stack, dsn, "rgrid daemon", DAEMON_CONNECTIONS)
         lines_stored = LinesStored()
-        processes = _processes(pool, handler, lines_stored, lambda position: daemon.reached(position))
+        objects = await _objects(stack, settings)
+        handlers = handlers or installed()
+        runs = neighbours(lambda: grid, objects, evaluator)
+        driver = Driver(pool, lambda: connect(dsn, name="rgrid handlers"), handler, handlers, runs)
+        processes = [
+            batch_process(handler, _unfinished(pool, lambda position: daemon.reached(position)), lines_stored),
+            run_process(driver, runs),
+        ]
         daemon = Daemon(daemon_pool, store, ALL if projecting else (), processes if projecting else (), handler)
+        made = _Made(pool, store, handler, daemon, spending, objects, handlers, evaluator, lines_stored)
+        grid = await _grid(settings, keys, made)
+        if projecting:
+            await driver.start()
         await daemon.start()
         stack.push_async_callback(daemon.stop)
         if projecting:
@@ -91,39 +110,59 @@ async def assembled(settings: Settings, dsn: str, *, projecting: bool = True) ->
             await daemon.reached(await store.head(), timeout_s=FIRST_BUILD_MAX_S)
         await writer.start()
         stack.push_async_callback(writer.stop)
-        data_keys = DataKeys(pool, keys)
-        await data_keys.check()
-        objects = await _objects(stack, settings)
+        if projecting:
+            stack.push_async_callback(driver.close)
+        yield Parts(grid, daemon, driver, runs, dsn)
 
-        async def caught_up() -> None:
-            with contextlib.suppress(Unavailable):
-                await daemon.reached(store.committed.position, timeout_s=CAUGHT_UP_MAX_S)
 
-        async def held_bytes() -> int:
-            return await object_holders.held_bytes(pool) + await uploads.held_bytes(pool)
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What a grid is put together of."""
 
-        grid = Grid(
-            settings=settings,
-            pool=pool,
-            store=store,
-            handler=handler,
-            objects=objects,
-            quota=Quota(settings.objects_quota_bytes, held_bytes),
-            data_keys=data_keys,
-            secrets=Secrets(settings),
-            signer=Signer(keys.derived("signing")),
-            lease_tokens=LeaseTokens(keys.derived("lease tokens")[0]),
-            runtimes=Runtimes(pool),
-            lines_stored=lines_stored,
-            log_reader=LogReader(pool, objects, lambda execution_id: log_blocks.of(pool, execution_id)),
-            caught_up=caught_up,
-            rates=RateTable(settings.cost_rates, settings.rate_micros_per_vcpu_hour),
-            spending=spending,
-            reached=daemon.reached,
-            handlers=installed(),
-            evaluator=evaluator,
-        )
-        yield Parts(grid, daemon, dsn)
+    pool: asyncpg.Pool
+    store: Store
+    handler: Handler
+    daemon: Daemon
+    spending: Spending
+    objects: ObjectStore
+    handlers: Handlers
+    evaluator: Evaluator
+    lines_stored: LinesStored
+
+
+async def _grid(settings: Settings, keys: MasterKeys, made: _Made) -> Grid:
+    pool, store, objects, daemon = made.pool, made.store, made.objects, made.daemon
+    data_keys = DataKeys(pool, keys)
+    await data_keys.check()
+
+    async def caught_up() -> None:
+        with contextlib.suppress(Unavailable):
+            await daemon.reached(store.committed.position, timeout_s=CAUGHT_UP_MAX_S)
+
+    async def held_bytes() -> int:
+        return await object_holders.held_bytes(pool) + await uploads.held_bytes(pool)
+
+    return Grid(
+        settings=settings,
+        pool=pool,
+        store=store,
+        handler=made.handler,
+        objects=objects,
+        quota=Quota(settings.objects_quota_bytes, held_bytes),
+        data_keys=data_keys,
+        secrets=Secrets(settings),
+        signer=Signer(keys.derived("signing")),
+        lease_tokens=LeaseTokens(keys.derived("lease tokens")[0]),
+        runtimes=Runtimes(pool),
+        lines_stored=made.lines_stored,
+        log_reader=LogReader(pool, objects, lambda execution_id: log_blocks.of(pool, execution_id)),
+        caught_up=caught_up,
+        rates=RateTable(settings.cost_rates, settings.rate_micros_per_vcpu_hour),
+        spending=made.spending,
+        reached=daemon.reached,
+        handlers=made.handlers,
+        evaluator=made.evaluator,
+    )
 
 
 async def _objects(stack: contextlib.AsyncExitStack, settings: Settings) -> ObjectStore:
@@ -158,16 +197,12 @@ def _within_append(spending: Spending) -> Inline:
     return within
 
 
-def _processes(
-    pool: asyncpg.Pool, handler: Handler, lines_stored: LinesStored, reached: Callable[[int], Awaitable[None]]
-) -> list[Process]:
-    """Every process, by hand."""
-
+def _unfinished(pool: asyncpg.Pool, reached: Callable[[int], Awaitable[None]]) -> Unfinished:
     async def unfinished(batch_id: str, position: int) -> list[str]:
         await reached(position)
         return await batches.unfinished(pool, batch_id, position)
 
-    return [batch_process(handler, unfinished, lines_stored)]
+    return unfinished
 
 
 async def _opened(stack: contextlib.AsyncExitStack, dsn: str, name: str, connections_max: int) -> asyncpg.Pool:

@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from projections import executions, run_queue, workers
+from projections import executions, run_queue, run_timers, workers, workflow_runs
 from rgrid.eventstore.handle import Handler
 from rgrid.executions.following import LinesStored
 from rgrid.executions.process import expire_inputs, expire_waits, lose_expired
@@ -18,6 +18,9 @@ from rgrid.runners import heartbeats
 from rgrid.runners.host import Host
 from rgrid.runners.process import settle
 from rgrid.settings import Settings
+from rgrid.workflows.driving import Driver
+from rgrid.workflows.neighbours import Neighbours
+from rgrid.workflows.waking import look_again, wake
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +29,10 @@ INPUTS_EVERY_S: Final = 5
 WAITS_EVERY_S: Final = 1
 NOTE_EVERY_S: Final = 1
 CLEAN_EVERY_S: Final = 60
+WAKE_EVERY_S: Final = 0.25
+HANDLERS_EVERY_S: Final = 1
+LOOK_EVERY_S: Final = 15
+LOOKED_AT_MAX: Final = 500
 AWAY: Final = timedelta(seconds=5)
 HEARD_WITHIN_S: Final = 2
 
@@ -44,7 +51,7 @@ class Ticker:
         settings: Settings,
         lines_stored: LinesStored,
         host: Host,
-        more: Sequence[tuple[Chore, int]],
+        more: Sequence[tuple[Chore, float]],
     ) -> None:
         self._pool = pool
         self._handler = handler
@@ -54,7 +61,7 @@ class Ticker:
         self._last_reap: datetime | None = None
         self._patient_until_ms = 0
         self._scheduler = AsyncIOScheduler(timezone="UTC")
-        chores: list[tuple[Chore, int]] = [
+        chores: list[tuple[Chore, float]] = [
             (self.reap, REAP_EVERY_S),
             (self._expire_inputs, INPUTS_EVERY_S),
             (self._expire_waits, WAITS_EVERY_S),
@@ -97,6 +104,33 @@ class Ticker:
 
     async def _forget_heartbeats(self) -> None:
         await heartbeats.forget_old(self._pool)
+
+
+class RunChores:
+    """What runs of workflows need of time."""
+
+    def __init__(self, pool: asyncpg.Pool, driver: Driver, neighbours: Neighbours) -> None:
+        self._pool = pool
+        self._driver = driver
+        self._neighbours = neighbours
+        self._looked_at = ""
+
+    def chores(self) -> list[tuple[Chore, float]]:
+        return [
+            (self._wake, WAKE_EVERY_S),
+            (self._driver.work.look, HANDLERS_EVERY_S),
+            (self._look_again, LOOK_EVERY_S),
+        ]
+
+    async def _wake(self) -> None:
+        timers = await run_timers.due(self._pool, now())
+        await wake(self._driver, [(timer.run_id, timer.kind, timer.step, timer.attempt) for timer in timers])
+
+    async def _look_again(self) -> None:
+        """A part of the active runs each time, from the first again after the last."""
+        run_ids = await workflow_runs.active(self._pool, self._looked_at, LOOKED_AT_MAX)
+        self._looked_at = run_ids[-1] if len(run_ids) == LOOKED_AT_MAX else ""
+        await look_again(self._driver, self._neighbours, run_ids)
 
 
 async def _careful(chore: Chore) -> None:

@@ -148,6 +148,11 @@ class Handler:
         """The state as the log has it now, and its version (0: no such stream)."""
         return await self._load(decider, decider.stream_id(entity_id), fresh=True)
 
+    def kept(self, decider: Decider[C, S, E], entity_id: str) -> tuple[S, int] | None:
+        """The state as this process has last seen it, without asking the log; None when it remembers nothing."""
+        known = self._states.get(decider.stream_id(entity_id))
+        return None if known is None else (known[1], known[0])
+
     async def _once(self, asked: _Asked[C, S, E], *, new: bool) -> Handled[S, E] | None:
         """None when somebody else took the version."""
         kept = asked.stream_id in self._states

@@ -7,7 +7,7 @@ import msgspec
 
 from rgrid.kernel.messages import Command
 from rgrid.workflows.document import ErrorCategory, Outline, Parameter, Policy
-from rgrid.workflows.events import Parent, RunEnd, RunTrigger, Wake
+from rgrid.workflows.events import Parent, RunEnd, RunTrigger, Severity, Wake
 
 
 class DefineWorkflow(Command, frozen=True, kw_only=True):
@@ -172,6 +172,21 @@ class CancelRun(Command, frozen=True, kw_only=True):
     requested_by: str
     reason: str | None = None
     forced: bool = False
+
+
+class RequestAlert(Command, frozen=True, kw_only=True):
+    """Have people told, as an ALERT step wants it."""
+
+    severity: Severity
+    title: str
+    message: str
+    source: str
+    domain: str | None = None
+    dedup_key: str | None = None
+    metadata: dict[str, Any] = {}
+    run_id: str
+    step: str
+    attempt: int
 
 
 WorkflowCommand = DefineWorkflow | DeleteWorkflow

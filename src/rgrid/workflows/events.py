@@ -17,6 +17,7 @@ RunEnd = Literal["COMPLETED", "PARTIAL", "FAILED", "CANCELLED"]
 SkipReason = Literal[
     "branch_not_taken", "upstream_skipped", "upstream_failed", "restored", "dry_run", "cancelled", "cached"
 ]
+Severity = Literal["INFO", "WARNING", "ERROR", "CRITICAL"]
 Wake = Literal["wait", "retry", "step_timeout", "run_timeout"]
 
 
@@ -241,6 +242,22 @@ class RunEnded(Event, frozen=True, kw_only=True, omit_defaults=True):
     ended_at: datetime
 
 
+class AlertRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """An ALERT step wants people told of something. Stream `alert_request-{id}`, which began with the step."""
+
+    severity: Severity
+    title: str
+    message: str
+    source: str
+    domain: str | None = None
+    dedup_key: str | None = None
+    metadata: dict[str, Any] = {}
+    run_id: str
+    step: str
+    attempt: int
+    requested_at: datetime
+
+
 WorkflowEvent = WorkflowDefined | WorkflowActivated | WorkflowDeactivated | WorkflowDeleted
 RunEvent = (
     RunTriggered
@@ -280,4 +297,5 @@ TOPICS: Final[dict[str, type[Event]]] = {
     "run.cancel_requested.v1": RunCancelRequested,
     "run.timed_out.v1": RunTimedOut,
     "run.ended.v1": RunEnded,
+    "alert_request.requested.v1": AlertRequested,
 }

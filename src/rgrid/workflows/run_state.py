@@ -116,6 +116,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     is_paused: bool = False
     forced: bool = False
     is_timed_out: bool = False
+    end: RunEnded | None = None
 
     @property
     def asked(self) -> RunTriggered:
@@ -163,7 +164,7 @@ def evolve(state: Run, event: RunEvent) -> Run:
         case RunTimedOut():
             return _without_retries(replace(state, is_timed_out=True))
         case RunEnded():
-            return replace(state, status=event.status)
+            return replace(state, status=event.status, end=event)
         case _:
             return _of_step(state, event)
 

@@ -1,0 +1,235 @@
+"""Brings runs forward: whatever may start is started, whatever must stop is stopped, and a result goes into one append
+with what follows from it."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from weakref import WeakValueDictionary
+
+import asyncpg
+
+from rgrid.adapters.expressions import ExpressionFailed
+from rgrid.eventstore.append import Rider
+from rgrid.eventstore.handle import Handler, NewStream
+from rgrid.kernel.clock import now
+from rgrid.kernel.ids import new_command_id
+from rgrid.kernel.messages import AnyRecorded, Cause
+from rgrid.workflows import handler_leases, progress
+from rgrid.workflows.beginnings import Beginning, Beginnings, Work, failure
+from rgrid.workflows.commands import ConfirmCancelled, RunCommand
+from rgrid.workflows.events import MapItemStarted, RunEvent, StepStarted
+from rgrid.workflows.handler_leases import Held, Try
+from rgrid.workflows.handler_work import HandlerWork, Result
+from rgrid.workflows.handlers import Handlers, StepError
+from rgrid.workflows.neighbours import Neighbours
+from rgrid.workflows.run_state import Run
+from rgrid.workflows.stopping import Stopping
+from rgrid.workflows.transition import DECIDER, Transition
+
+log = logging.getLogger(__name__)
+
+ROUNDS_MAX: Final = 2_000
+RUNS_KEPT_MAX: Final = 50_000
+ACTOR: Final = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Because:
+    """What a transition follows from, for those who read the log later."""
+
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    traceparent: str | None = None
+
+    def cause(self) -> Cause:
+        return Cause(
+            actor=ACTOR,
+            command_id=new_command_id(),
+            correlation_id=self.correlation_id,
+            causation_id=self.causation_id,
+            traceparent=self.traceparent,
+        )
+
+
+def because(recorded: AnyRecorded) -> Because:
+    return Because(recorded.cause.correlation_id, f"event:{recorded.position}", recorded.cause.traceparent)
+
+
+class Driver:
+    """Drives any run of the grid. Several processes may drive the same one: what one has begun, the other's commands
+    find begun."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        connect: Callable[[], Awaitable[asyncpg.Connection]],
+        handler: Handler,
+        handlers: Handlers,
+        neighbours: Neighbours,
+    ) -> None:
+        self._pool = pool
+        self._handler = handler
+        self._beginnings = Beginnings(handler, handlers, neighbours)
+        self.work = HandlerWork(pool, connect, self._report, self._resume)
+        self._stopping = Stopping(pool, handler, self.work, neighbours, self._confirm)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._driven: OrderedDict[str, tuple[int, Because]] = OrderedDict()
+
+    async def start(self) -> None:
+        await self.work.start()
+
+    async def close(self) -> None:
+        self._stopping.close()
+        await self.work.close()
+
+    def has_driven(self, run_id: str, version: int) -> bool:
+        """Whether everything that follows from the run's events up to this one has been begun, by this process."""
+        known = self._driven.get(run_id)
+        return known is not None and known[0] >= version
+
+    async def advance(self, run_id: str, why: Because, version: int = 0) -> None:
+        """Begin what may begin in a run, and stop what must stop, now that it has come to this version."""
+        async with self._lock(run_id):
+            if not self.has_driven(run_id, version) or not version:
+                await self._drive(run_id, why, [], None, version)
+
+    async def tell(self, run_id: str, why: Because, *commands: RunCommand, held: Held | None = None) -> None:
+        """Hand in results, together with what follows from them. Raises NotFound; Conflict LOST when the try that is
+        `held` is another process' by now."""
+        async with self._lock(run_id):
+            await self._drive(run_id, why, list(commands), held, 0)
+
+    async def stop(self, run_id: str, step: str, attempt: int) -> None:
+        """Stop what a try began that has failed without it."""
+        run = (await self._state(run_id, 0))[0]
+        await self._stopping.one(run, progress.stop(run, step, attempt))
+
+    async def state(self, run_id: str, version: int = 0) -> Run:
+        """The run as it stands, at least at this version."""
+        return (await self._state(run_id, version))[0]
+
+    async def fresh(self, run_id: str) -> Run:
+        """The run as the log has it now."""
+        return (await self._handler.load(DECIDER, run_id))[0]
+
+    # ------------------------------------------------------------------ inside
+
+    async def _drive(
+        self, run_id: str, why: Because, results: Sequence[RunCommand], held: Held | None, version: int
+    ) -> None:
+        misses = 0
+        for _ in range(ROUNDS_MAX):
+            run, at = await self._state(run_id, version)
+            after = DECIDER.fold(run, DECIDER.decide(Transition(commands=results), run, now()))
+            begun = await self._begun(after)
+            if not results and not begun:
+                self._note(run_id, at, why)
+                break
+            events = await self._append(run_id, why, results, begun, held)
+            if held is not None and not events:
+                # The step ended otherwise, so nobody needs to run it.
+                await handler_leases.forget(self._pool, [held.of])
+            results, held = [], None
+            # Nothing follows from what was not up to date; by now it is.
+            misses += not events
+            if misses > 1:
+                break
+        else:
+            log.error("run %s does not come to rest", run_id)
+
+    async def _begun(self, run: Run) -> list[Beginning]:
+        """What is to be asked of the run next."""
+        if run.is_ended or run.triggered is None:
+            return []
+        if run.is_stopping:
+            over = await self._stopping.all(run, progress.to_stop(run))
+            return [Beginning([ConfirmCancelled(step=of.step, attempt=of.attempt)]) for of in over]
+        new = [self._beginnings.step(run, one.step, one.attempt) for one in progress.ready(run)]
+        for name, step in run.steps.items():
+            if step.status == "RUNNING" and step.items.total and (free := progress.free_items(run, name)):
+                new.append(self._beginnings.items(run, name, free))
+        return list(await asyncio.gather(*new)) if new else []
+
+    async def _append(
+        self, run_id: str, why: Because, results: Sequence[RunCommand], begun: Sequence[Beginning], held: Held | None
+    ) -> Sequence[RunEvent]:
+        streams = {name: stream for one in begun for name, stream in one.streams.items()}
+        works = {(one.work.step, one.work.attempt): one.work for one in begun if one.work}
+        commands = [*results, *(command for one in begun for command in one.commands)]
+
+        def along(_run: Run, events: Sequence[RunEvent]) -> list[NewStream]:
+            return [streams[name] for event in events for name in _names(event) if name in streams]
+
+        def riders(run: Run, events: Sequence[RunEvent], _version: int) -> list[Rider]:
+            tries = _started(run, events, works)
+            if held is None and not tries:
+                return []
+            new = [Try(run_id, work.step, work.attempt) for work in tries]
+            return [handler_leases.passing(run_id, held, new, self.work.holder)]
+
+        command = Transition(commands=commands)
+        handled = await self._handler.handle(DECIDER, run_id, command, why.cause(), along=along, riders=riders)
+        for work in _started(handled.state, handled.events, works):
+            self.work.begin(Held(Try(run_id, work.step, work.attempt), 1), work)
+        return handled.events
+
+    async def _state(self, run_id: str, version: int) -> tuple[Run, int]:
+        kept = self._handler.kept(DECIDER, run_id)
+        if kept is not None and kept[1] >= version:
+            return kept
+        return await self._handler.load(DECIDER, run_id)
+
+    def _note(self, run_id: str, version: int, why: Because) -> None:
+        self._driven[run_id] = (version, why)
+        self._driven.move_to_end(run_id)
+        if len(self._driven) > RUNS_KEPT_MAX:
+            self._driven.popitem(last=False)
+
+    def _lock(self, run_id: str) -> asyncio.Lock:
+        lock = self._locks.get(run_id)
+        if lock is None:
+            lock = self._locks[run_id] = asyncio.Lock()
+        return lock
+
+    def _why(self, run_id: str) -> Because:
+        known = self._driven.get(run_id)
+        return known[1] if known else Because()
+
+    # ------------------------------------------------------------------ for handlers
+
+    async def _report(self, held: Held, result: Result) -> None:
+        await self.tell(held.of.run_id, self._why(held.of.run_id), result, held=held)
+
+    async def _resume(self, held: Held) -> Work | None:
+        run, _ = await self._handler.load(DECIDER, held.of.run_id)
+        step = run.steps.get(held.of.step)
+        if step is None or not step.is_in_flight or step.attempt != held.of.attempt:
+            return None
+        try:
+            return await self._beginnings.work(run, held.of.step, held.of.attempt)
+        except (ExpressionFailed, StepError) as error:
+            await self._report(held, failure(held.of.step, held.of.attempt, error))
+            return None
+
+    async def _confirm(self, of: Try) -> None:
+        await handler_leases.forget(self._pool, [of])
+        await self.tell(of.run_id, self._why(of.run_id), ConfirmCancelled(step=of.step, attempt=of.attempt))
+
+
+def _names(event: RunEvent) -> list[str]:
+    """By which something that begins along with this event is known."""
+    match event:
+        case StepStarted():
+            return [event.execution_id or event.child_run_id or event.step]
+        case MapItemStarted():
+            return [event.child_run_id]
+    return []
+
+
+def _started(run: Run, events: Sequence[RunEvent], works: dict[tuple[str, int], Work]) -> list[Work]:
+    """The handlers that are to be called, of steps that have started."""
+    keys = [(event.step, event.attempt) for event in events if isinstance(event, StepStarted)]
+    return [works[key] for key in keys if key in works and run.steps[key[0]].is_in_flight]

@@ -1,0 +1,33 @@
+"""Several commands of one run as one, so that the end of a step and the start of the next are one append. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from rgrid.kernel.decider import Decider
+from rgrid.kernel.messages import Command
+from rgrid.workflows.commands import RunCommand
+from rgrid.workflows.events import RunEvent
+from rgrid.workflows.run import DECIDER as RUN
+from rgrid.workflows.run_state import Run
+
+
+class Transition(Command, frozen=True, kw_only=True):
+    """Commands in their order, each decided on what the ones before it led to."""
+
+    commands: Sequence[RunCommand]
+
+
+def decide(command: Transition, state: Run, now: datetime) -> Sequence[RunEvent]:
+    """The events of all of them. Refused as a whole when one is refused."""
+    events: list[RunEvent] = []
+    for one in command.commands:
+        new = RUN.decide(one, state, now)
+        state = RUN.fold(state, new)
+        events += new
+    return events
+
+
+DECIDER: Final = Decider[Transition, Run, RunEvent](
+    noun=RUN.noun, initial=RUN.initial, decide=decide, evolve=RUN.evolve
+)
