@@ -1,6 +1,6 @@
-"""Which workflows are defined, which of them start which, and how did the last run of each one go?"""
+"""Which workflows are defined, which of them start another one, and how did the last run of each one go?"""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.resources import files
 from typing import Final
@@ -28,7 +28,6 @@ KEYS: Final = {
     "updated_at": Key("updated_at", "moment"),
 }
 USERS_MAX: Final = 100
-REACHED_MAX: Final = 10_000
 _WITH_LAST_RUN: Final = (
     "workflows left join (select workflow_name as name, triggered_at as last_run_at, status as last_run_status"
     " from workflow_last_runs) r on r.name = workflow_name"
@@ -138,17 +137,3 @@ async def users_of(connection: Queryable, name: str) -> list[str]:
         USERS_MAX,
     )
     return [row["workflow_name"] for row in rows]
-
-
-async def reached_from(connection: Queryable, names: Collection[str]) -> Mapping[str, list[str]]:
-    """These workflows and all that their steps start, directly or through others: each with its own targets. A name
-    that isn't there isn't defined."""
-    rows = await connection.fetch(
-        "with recursive reached(name, targets) as ("
-        " select workflow_name, targets from workflows where workflow_name = any($1::text[])"
-        " union select w.workflow_name, w.targets from reached r join workflows w on w.workflow_name = any(r.targets)"
-        ") select name, targets from reached limit $2",
-        list(names),
-        REACHED_MAX,
-    )
-    return {row["name"]: row["targets"] for row in rows}

@@ -19,6 +19,7 @@ from rgrid.api import (
     schedules,
     tickets,
     workers,
+    workflow_definitions,
 )
 from rgrid.api.authenticate import Authenticator
 from rgrid.api.grid import Grid
@@ -50,6 +51,7 @@ def operations(grid: Grid, authenticator: Authenticator) -> list[Operation]:
         *schedules.operations(grid, targets),
         *cost.operations(grid),
         *cost_limit.operations(grid),
+        *workflow_definitions.operations(grid),
     ]
 
 

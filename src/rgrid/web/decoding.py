@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import MAXYEAR, MINYEAR, UTC, date, datetime
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -29,13 +29,45 @@ _LONG_NUMBER: Final = re.compile(rb"[0-9]{19}")
 _PATH: Final = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 
 
-class BodyDecoder:
-    """Decodes JSON bodies of one type."""
+class Written(Protocol):
+    """A body in another format than JSON: what it holds, and on which line."""
 
-    def __init__(self, kind: Any) -> None:
+    @property
+    def data(self) -> Any: ...
+    def line(self, path: str) -> int | None: ...
+
+
+Formats = Mapping[str, Callable[[bytes], Written]]
+"""By media type, how to read another format than JSON. Raises Invalid."""
+
+
+class BodyDecoder:
+    """Decodes bodies of one type: JSON, and the other formats that the operation reads."""
+
+    def __init__(self, kind: Any, formats: Formats | None = None) -> None:
+        self._kind = kind
+        self._formats = formats or {}
         self._decoder = msgspec.json.Decoder(kind)
         self._info = inspect.type_info(kind)
         self._open_ints = _has_open_int(self._info, set())
+
+    def read(self, raw: bytes, content_type: str | None) -> tuple[Any, Written | None]:
+        """The checked body, and how it was written unless that is JSON. Raises as `decode` does."""
+        media = (content_type or "").partition(";")[0].strip().lower()
+        if media not in self._formats:
+            return self.decode(raw, content_type), None
+        check_media_type(content_type, media)
+        written = self._formats[media](raw)
+        found = faults(written.data, self._info)
+        listed = {path for path, _ in found}
+        found += [fault for fault in bad_strings(written.data) if fault[0] not in listed]
+        try:
+            body = msgspec.convert(written.data, self._kind)
+        except (msgspec.ValidationError, RecursionError) as refused:
+            found = found or [_only_fault(str(refused))]
+        if found:
+            raise_malformed([(path or "body", f"Line {written.line(path)}: {why}") for path, why in found])
+        return body, written
 
     def decode(self, raw: bytes, content_type: str | None) -> Any:
         """The checked body. Raises UnsupportedMediaType, Invalid (no JSON) or Malformed (every wrong field)."""
@@ -61,10 +93,10 @@ class BodyDecoder:
             raise_malformed([(path or "body", why) for path, why in found])
 
 
-def check_media_type(content_type: str | None) -> None:
-    """Raises UnsupportedMediaType unless the body says that it is JSON in UTF-8."""
+def check_media_type(content_type: str | None, allowed: str | None = None) -> None:
+    """Raises UnsupportedMediaType unless the body says that it is JSON, or what else is allowed, in UTF-8."""
     media, *parameters = (content_type or "").split(";")
-    if media.strip().lower() not in _JSON_TYPES:
+    if media.strip().lower() not in _JSON_TYPES and media.strip().lower() != allowed:
         shown = f"not {media.strip()[:100]}" if media.strip() else "and it says nothing"
         raise UnsupportedMediaType(f"The body must be application/json, {shown}.")
     for parameter in parameters:

@@ -12,7 +12,7 @@ from rgrid.kernel.errors import Conflict, Malformed, NotFound, RgridError, Unava
 from rgrid.postgres.pool import GONE
 from rgrid.web import conditional, idempotency
 from rgrid.web.body_rules import careless
-from rgrid.web.decoding import BodyDecoder, QueryDecoder, raise_malformed, split_query
+from rgrid.web.decoding import BodyDecoder, QueryDecoder, Written, raise_malformed, split_query
 from rgrid.web.exchange import ASGIScope, ClientGone, Exchange, Receive, Send
 from rgrid.web.operation import MEDIA_TYPES, Call, NoQuery, Operation, Reply, Streamed, query_kinds
 from rgrid.web.pages import request_of
@@ -105,7 +105,7 @@ class _Run:
         self._body = None
         if operation.body not in (None, Streamed):
             assert not careless(operation.body), f"{operation.name}: {careless(operation.body)}"
-            self._body = BodyDecoder(operation.body)
+            self._body = BodyDecoder(operation.body, operation.body_formats)
         self._limit = operation.body_max_bytes or site.body_max_bytes
         kinds = query_kinds(operation)
         self._query = QueryDecoder(*kinds)
@@ -141,9 +141,9 @@ class _Run:
                 parameters = self._query.decode(pairs)
             except Malformed as malformed:
                 wrong = malformed
-        body, raw = None, b""
+        body, raw, written = None, b"", None
         if self._body is not None:
-            raw, body, wrong = await self._read_body(exchange, self._body, wrong)
+            raw, body, written, wrong = await self._read_body(exchange, self._body, wrong)
         if wrong is not None:
             raise wrong
         call: Call[Any, Any] = Call(
@@ -157,25 +157,26 @@ class _Run:
             client_address=exchange.client_address,
             traceparent=headers.get("traceparent"),
             headers=headers,
+            written=written,
         )
         self._fill(call, exchange, pairs, parameters)
         return pairs, raw, call
 
     async def _read_body(
         self, exchange: Exchange, decoder: BodyDecoder, wrong: Malformed | None
-    ) -> tuple[bytes, Any, Malformed | None]:
+    ) -> tuple[bytes, Any, Written | None, Malformed | None]:
         raw = await exchange.read_body(self._limit)
         if not raw and "content-type" not in exchange.headers:
             if self._operation.body_optional:
-                return raw, None, wrong
+                return raw, None, None, wrong
             missing = Malformed("The request has no body.", [("body", "This operation needs a JSON body.")])
-            return raw, None, _both(wrong, missing)
+            return raw, None, None, _both(wrong, missing)
         if not raw and self._operation.body_optional:
-            return raw, None, wrong
+            return raw, None, None, wrong
         try:
-            return raw, decoder.decode(raw, exchange.headers.get("content-type")), wrong
+            return raw, *decoder.read(raw, exchange.headers.get("content-type")), wrong
         except Malformed as malformed:
-            return raw, None, _both(wrong, malformed)
+            return raw, None, None, _both(wrong, malformed)
 
     def _fill(
         self, call: Call[Any, Any], exchange: Exchange, pairs: list[tuple[str, str]], parameters: list[Any]

@@ -238,8 +238,11 @@ def _leaf(value: Any, kind: i.Type) -> str | None:
         case i.StrType():
             return _text(value, kind)
         case i.EnumType():
-            members: list[Any] = [member.value for member in kind.cls]
-            return None if value in members else _one_of(members, value)
+            try:
+                kind.cls(value)
+            except ValueError:
+                return _one_of([member.value for member in kind.cls], value)
+            return None
         case i.LiteralType():
             return None if value in kind.values else _one_of(list(kind.values), value)
     return _converted(value, kind)

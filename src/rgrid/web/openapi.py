@@ -129,7 +129,9 @@ def _operation(operation: Operation, schema_of: Mapping[Any, Json]) -> Json:
     elif operation.body is not None:
         out["requestBody"] = {
             "required": not operation.body_optional,
-            "content": {"application/json": {"schema": schema_of[operation.body]}},
+            "content": {
+                media: {"schema": schema_of[operation.body]} for media in ("application/json", *operation.body_formats)
+            },
         }
     return out
 

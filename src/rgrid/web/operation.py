@@ -11,6 +11,7 @@ from rgrid.kernel.errors import NotFound
 from rgrid.kernel.ids import new_command_id
 from rgrid.kernel.messages import Cause
 from rgrid.web.conditional import AsOf
+from rgrid.web.decoding import Formats, Written
 from rgrid.web.pages import PageRequest, page_struct
 from rgrid.web.principal import Auth, Principal
 
@@ -98,6 +99,8 @@ class Call(Generic[Q, B]):
     riders: Callable[[Reply], tuple[Rider, ...]] = lambda reply: ()
     """The statements that keep this reply for a repeated Idempotency-Key, in the transaction of its events."""
     receive_stream: Callable[[], AsyncIterator[bytes]] | None = None
+    written: Written | None = None
+    """How the body was written, unless that is JSON."""
 
     def cause(self) -> Cause:
         """Who wants it and why: one for each command, because each has an id of its own."""
@@ -115,7 +118,8 @@ Handler = Callable[[Call[Any, Any]], Awaitable[Reply]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """`ok` maps each success status to a struct type, `Page[T]`, "text", "binary", "sse" or "html"."""
+    """`ok` maps each success status to a struct type, `Page[T]`, "text", "binary", "sse" or "html"; `body_formats` are
+    what a body may be written in beside JSON, by media type."""
 
     method: Method
     path: str
@@ -126,6 +130,7 @@ class Operation:
     body: Any = None
     body_optional: bool = False
     body_max_bytes: int | None = None
+    body_formats: Formats = field(default_factory=dict)
     flags: frozenset[Flag] = frozenset()
     errors: tuple[int, ...] = ()
     never: tuple[int, ...] = ()

@@ -19,11 +19,14 @@ from rgrid.workflows.events import (
 
 
 class Workflow(msgspec.Struct, frozen=True, kw_only=True):
-    """Versions stay when the name is deleted, and go on counting when it is used again."""
+    """Versions stay when the name is deleted, and go on counting when it is used again: `first_version` is the one
+    that it was last made with."""
 
     exists: bool = False
     is_active: bool = True
     versions: Mapping[int, WorkflowDefined] = {}
+    first_version: int = 0
+    changed_at: datetime | None = None
 
     @property
     def version(self) -> int:
@@ -78,12 +81,17 @@ def evolve(state: Workflow, event: WorkflowEvent) -> Workflow:
     replace = msgspec.structs.replace
     match event:
         case WorkflowDefined():
-            versions = {**state.versions, event.version: event}
-            return Workflow(exists=True, is_active=state.is_active if state.exists else True, versions=versions)
-        case WorkflowActivated():
-            return replace(state, is_active=True)
-        case WorkflowDeactivated():
-            return replace(state, is_active=False)
+            return Workflow(
+                exists=True,
+                is_active=state.is_active if state.exists else True,
+                versions={**state.versions, event.version: event},
+                first_version=state.first_version if state.exists else event.version,
+                changed_at=event.defined_at,
+            )
+        case WorkflowActivated(activated_at=moment):
+            return replace(state, is_active=True, changed_at=moment)
+        case WorkflowDeactivated(deactivated_at=moment):
+            return replace(state, is_active=False, changed_at=moment)
         case WorkflowDeleted():
             return replace(state, exists=False)
 
