@@ -11,12 +11,9 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from rgrid.executions.batch_events import BatchCancelRequested, BatchCreated, BatchEnded, BatchFailedFast, BatchRetried
 from rgrid.executions.events import (
     AttemptEnded,
-    BatchCancelRequested,
-    BatchCreated,
-    BatchFailedFast,
-    BatchRetried,
     ExecutionCancelled,
     ExecutionClaimed,
     ExecutionCompleted,
@@ -34,6 +31,7 @@ State = Literal["pending", "running", "completed", "partial", "failed", "cancell
 STATUSES: Final = ("awaiting_inputs", "queued", "running", "completed", "failed", "cancelled", "timed_out")
 TERMINAL: Final = ("completed", "failed", "cancelled", "timed_out")
 UNFINISHED_MAX: Final = 100_000
+ENDED_MAX: Final = 500
 RETRIED_MAX: Final = 10_000
 KEYS: Final = {
     "created_at": Key("created_at", "moment"),
@@ -96,6 +94,8 @@ class _Batch:
     total_cost_micros: int = 0
     position: int = 0
     declared: int = 0
+    submitted: int = 0
+    end_is_told: bool = False
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
 
     def weigh(self, item: _Item, by: int) -> None:
@@ -213,6 +213,8 @@ class _Page:
         batch = self._touch(at.entity_id, at)
         if isinstance(event, BatchCancelRequested):
             batch.cancel_asked = True
+        if isinstance(event, BatchRetried | BatchEnded):
+            batch.end_is_told = isinstance(event, BatchEnded)
 
     def _submitted(self, at: AnyRecorded, event: ExecutionSubmitted, batch_id: str) -> None:
         if batch_id not in self.batches:
@@ -222,6 +224,7 @@ class _Page:
         batch = self._touch(batch_id, at)
         # What comes after a cancel is not cancelled by it.
         batch.cancel_asked = False
+        batch.submitted += 1
         original = self.items.get(event.retry_of or "")
         index = event.batch_index
         if index is None:
@@ -289,16 +292,17 @@ async def project(connection: Connection, events: Sequence[AnyRecorded]) -> None
     await page.write(connection)
 
 
-_OF_BATCHES: Final = BatchCreated | BatchCancelRequested | BatchFailedFast | BatchRetried
+_OF_BATCHES: Final = BatchCreated | BatchCancelRequested | BatchFailedFast | BatchRetried | BatchEnded
 _ENDS: Final = ExecutionCompleted | ExecutionFailed | ExecutionTimedOut | ExecutionCancelled
 PROJECTION: Final = Projection(
     name="batches",
-    version=1,
+    version=2,
     on=(
         BatchCreated,
         BatchCancelRequested,
         BatchFailedFast,
         BatchRetried,
+        BatchEnded,
         ExecutionSubmitted,
         ExecutionQueued,
         ExecutionClaimed,
@@ -329,6 +333,17 @@ async def get(connection: Queryable, batch_id: str) -> Mapping[str, Any] | None:
     """One batch; `position` grows with each change of it."""
     row = await connection.fetchrow("select * from batches where batch_id = $1", batch_id)
     return None if row is None else dict(row)
+
+
+async def ended(connection: Queryable) -> list[dict[str, Any]]:
+    """Batches of which all has ended and of which that has not been said, the oldest first."""
+    rows = await connection.fetch(
+        "select batch_id, submitted, status, total, completed, failed, timed_out, cancelled, total_cost_micros,"
+        " completed_at from batches where completed_at is not null and not end_is_told and not is_open"
+        " order by completed_at limit $1",
+        ENDED_MAX,
+    )
+    return [dict(row) for row in rows]
 
 
 async def statuses(connection: Queryable, batch_id: str) -> list[str]:

@@ -26,6 +26,9 @@ create table batches (
     begun integer not null,
     timed integer not null,
     timed_ms bigint not null,
+    -- All executions, also those that were retried, and whether the log says that all of it has ended.
+    submitted integer not null,
+    end_is_told boolean not null,
     -- Over all executions, also those that were retried.
     total_cost_micros bigint not null,
     position bigint not null
@@ -33,6 +36,8 @@ create table batches (
 create index batches_created_idx on batches (created_at, batch_id);
 create index batches_status_idx on batches (status, created_at, batch_id);
 create index batches_completed_idx on batches (completed_at, batch_id);
+create index batches_ended_idx on batches (completed_at)
+    where completed_at is not null and not end_is_told and not is_open;
 create index batches_total_idx on batches (total, batch_id);
 
 create table batch_items (

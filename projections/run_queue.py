@@ -13,11 +13,8 @@ from typing import Final
 
 import msgspec
 
+from rgrid.executions.batch_events import BatchCancelRequested, BatchCreated, BatchFailedFast, BatchRetried
 from rgrid.executions.events import (
-    BatchCancelRequested,
-    BatchCreated,
-    BatchFailedFast,
-    BatchRetried,
     ExecutionCancelled,
     ExecutionClaimed,
     ExecutionCompleted,

@@ -8,8 +8,10 @@ from typing import Final
 import asyncpg
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from projections import executions, run_queue, run_timers, workers, workflow_runs
+from projections import batches, executions, run_queue, run_timers, workers, workflow_runs
 from rgrid.eventstore.handle import Handler
+from rgrid.executions.batch_process import end_batches
+from rgrid.executions.commands import EndBatch
 from rgrid.executions.following import LinesStored
 from rgrid.executions.process import expire_inputs, expire_waits, lose_expired
 from rgrid.kernel.clock import monotonic_ms, now
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 REAP_EVERY_S: Final = 1
 INPUTS_EVERY_S: Final = 5
 WAITS_EVERY_S: Final = 1
+ENDS_EVERY_S: Final = 1
 NOTE_EVERY_S: Final = 1
 CLEAN_EVERY_S: Final = 60
 WAKE_EVERY_S: Final = 0.25
@@ -65,6 +68,7 @@ class Ticker:
             (self.reap, REAP_EVERY_S),
             (self._expire_inputs, INPUTS_EVERY_S),
             (self._expire_waits, WAITS_EVERY_S),
+            (self._end_batches, ENDS_EVERY_S),
             (self._forget_heartbeats, CLEAN_EVERY_S),
             *more,
         ]
@@ -101,6 +105,10 @@ class Ticker:
 
     async def _expire_waits(self) -> None:
         await expire_waits(self._handler, await run_queue.overdue(self._pool))
+
+    async def _end_batches(self) -> None:
+        over = await batches.ended(self._pool)
+        await end_batches(self._handler, {str(row.pop("batch_id")): EndBatch(**row) for row in over})
 
     async def _forget_heartbeats(self) -> None:
         await heartbeats.forget_old(self._pool)

@@ -11,6 +11,7 @@ from rgrid import catalogue
 from rgrid.client.batches import Batch, Item
 from rgrid.client.grid import Submission
 from rgrid.eventstore.store import Store
+from rgrid.executions.batch_events import BatchEnded
 from rgrid.executions.events import AttemptEnded, ExecutionClaimed, ExecutionCompleted, ExecutionSubmitted
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.postgres.pool import open_pool
@@ -58,6 +59,17 @@ def peak(log: Sequence[AnyRecorded]) -> int:
     return most
 
 
+def ends_said(service: Service, count: int) -> list[BatchEnded]:
+    """The events that say that a batch has ended, once there are so many; looked at again a while later."""
+
+    def said() -> list[BatchEnded]:
+        return [seen.event for seen in events(service.dsn) if isinstance(seen.event, BatchEnded)]
+
+    until(f"{count} ends are said", lambda: len(said()) >= count, 30)
+    time.sleep(1.5)  # longer than it takes until somebody looks again
+    return said()
+
+
 def test_two_workers_together_never_run_more_than_max_parallel(start_service: Starter, stopping: list[Program]) -> None:
     service = start_service(slots=0)
     workers = [Worker(service, f"worker-{number}", slots=2) for number in range(2)]
@@ -84,6 +96,9 @@ def test_a_batch_goes_on_where_a_killed_service_left_it(start_service: Starter) 
     assert (batch.counts.completed, batch.total) == (ITEMS, ITEMS)
     log = events(service.dsn)
     assert peak(log) == LIMIT
+    (said,) = ends_said(service, 1)
+    assert (said.status, said.total, said.completed) == ("completed", ITEMS, ITEMS)
+    assert said.total_cost_micros == batch.total_cost_micros
     assert sum(isinstance(seen.event, ExecutionCompleted) for seen in log) == ITEMS
     assert sum(isinstance(seen.event, ExecutionSubmitted) for seen in log) == ITEMS
 
@@ -98,3 +113,7 @@ def test_a_cancel_is_carried_out_by_whoever_comes_after_a_killed_service(start_s
     service.start()
     batch = ended(service, batch_id)
     assert (batch.status, batch.counts.cancelled) == ("cancelled", 500), time.monotonic() - begun
+    assert [said.status for said in ends_said(service, 1)] == ["cancelled"]
+    service.client().batches.retry(batch_id)
+    service.client().batches.cancel(batch_id)
+    assert [said.status for said in ends_said(service, 2)] == ["cancelled", "cancelled"]

@@ -4,15 +4,16 @@ import pytest
 from given import NOW, Given, given
 
 from rgrid.executions.batch import DECIDER
-from rgrid.executions.commands import CancelBatch, CountFailure, CreateBatch, RetryBatch
-from rgrid.executions.events import (
+from rgrid.executions.batch_events import (
     BatchCancelRequested,
     BatchCreated,
+    BatchEnded,
     BatchFailedFast,
     BatchFailureCounted,
     BatchRetried,
     RetriedItem,
 )
+from rgrid.executions.commands import CancelBatch, CountFailure, CreateBatch, EndBatch, RetryBatch
 
 CREATE = CreateBatch(name="n", total=3, max_parallel=2, user_metadata={"a": "b"}, created_by="key:1")
 CREATED = BatchCreated(
@@ -97,3 +98,28 @@ def test_a_retry_of_this_very_execution_can_be_asked_for_again() -> None:
 
 def test_a_retry_does_not_close_an_open_batch() -> None:
     assert not given(DECIDER, retried(item("e1", "n1"))).state.is_closed
+
+
+def end(submitted: int) -> EndBatch:
+    return EndBatch(
+        submitted=submitted, status="partial", total=9, completed=7, failed=1, timed_out=1, cancelled=0,
+        total_cost_micros=12, completed_at=NOW,
+    )  # fmt: skip
+
+
+def test_the_end_is_said_once_and_again_after_a_retry() -> None:
+    said = BatchEnded(
+        status="partial", total=9, completed=7, failed=1, timed_out=1, cancelled=0, total_cost_micros=12,
+        completed_at=NOW, ended_at=NOW,
+    )  # fmt: skip
+    over = batch().when(end(9)).then(said)
+    over.when(end(9)).then_nothing()
+    again = over.when(retry(item("e1", "e2"), item("e3", "e4"))).then(BatchRetried)
+    # The read side had not yet seen the executions of the retry.
+    again.when(end(9)).then_nothing()
+    again.when(end(11)).then(said).when(end(11)).then_nothing()
+
+
+def test_a_batch_to_which_others_may_add_never_ends() -> None:
+    given(DECIDER).when(end(9)).then_nothing()
+    given(DECIDER, CANCELLED).when(end(0)).then_nothing()

@@ -13,11 +13,9 @@ from projected import BEGAN_AT, projected, read_model, recorded
 
 from projections import batches
 from projections.batches import PROJECTION, STATUSES, TERMINAL, state_of
+from rgrid.executions.batch_events import BatchCancelRequested, BatchCreated, BatchEnded, BatchRetried, RetriedItem
 from rgrid.executions.events import (
     AttemptEnded,
-    BatchCancelRequested,
-    BatchCreated,
-    BatchRetried,
     DeclaredInput,
     ExecutionCancelled,
     ExecutionClaimed,
@@ -26,7 +24,6 @@ from rgrid.executions.events import (
     ExecutionQueued,
     ExecutionSubmitted,
     ExecutionTimedOut,
-    RetriedItem,
 )
 from rgrid.kernel.messages import Event
 
@@ -127,6 +124,10 @@ def created(total: int) -> tuple[str, Event]:
     return ("batch-b1", BatchCreated(total=total, max_parallel=2, created_by="key:1", created_at=BEGAN_AT))
 
 
+SAID = BatchEnded(
+    status="partial", total=2, completed=1, failed=1, timed_out=0, cancelled=0, total_cost_micros=18,
+    completed_at=BEGAN_AT, ended_at=BEGAN_AT,
+)  # fmt: skip
 CANCEL = ("batch-b1", BatchCancelRequested(requested_by="key:1", requested_at=BEGAN_AT))
 
 
@@ -189,6 +190,30 @@ def test_the_end_of_a_batch_is_that_of_its_last_execution(database: str) -> None
     told = [created(2), *story("a", "completed", 9, index=0), *story("b", "completed", 4, index=1)]
     (row,) = projected(database, PROJECTION, told, "select completed_at from batches")
     assert row["completed_at"] == BEGAN_AT + timedelta(seconds=9)
+
+
+def test_a_batch_whose_end_has_to_be_said_is_found_until_it_was(database: str) -> None:
+    over = [created(2), *story("a", "completed", 7, index=0), *story("b", "failed", 11, index=1)]
+    said = ("batch-b1", SAID)
+    item = RetriedItem(original_execution_id="b", execution_id="c", index=1)
+    retried = ("batch-b1", BatchRetried(items=[item], requested_by="key:1", retried_at=BEGAN_AT))
+    once_more = story("c", "completed", 13, index=1, retry_of="b")
+    open_one = [(stream, event) for stream, event in over if stream != "batch-b1"]
+
+    async def found(told: Story) -> list[tuple[str, int, str]]:
+        async with read_model(database, PROJECTION, told) as connection:
+            rows = await batches.ended(connection)
+            return [(row["batch_id"], row["submitted"], row["status"]) for row in rows]
+
+    async def run() -> None:
+        assert await found(over[:-1]) == []
+        assert await found(over) == [("b1", 2, "partial")]
+        assert await found([*over, said]) == []
+        assert await found([*over, said, retried, once_more[0]]) == []
+        assert await found([*over, said, retried, *once_more]) == [("b1", 3, "completed")]
+        assert await found(open_one) == []
+
+    asyncio.run(run())
 
 
 def test_executions_outside_of_batches_leave_no_row(database: str) -> None:

@@ -11,16 +11,13 @@ from projected import BEGAN_AT, projected, read_model
 
 from projections import run_queue
 from projections.run_queue import PROJECTION
+from rgrid.executions.batch_events import BatchCancelRequested, BatchCreated, BatchRetried, RetriedItem
 from rgrid.executions.events import (
-    BatchCancelRequested,
-    BatchCreated,
-    BatchRetried,
     ExecutionCancelled,
     ExecutionClaimed,
     ExecutionCompleted,
     ExecutionFailed,
     ExecutionQueued,
-    RetriedItem,
 )
 from rgrid.kernel.messages import Event
 

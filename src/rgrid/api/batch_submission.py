@@ -19,8 +19,9 @@ from rgrid.api.submission import as_input, command_again, command_for, reserve, 
 from rgrid.eventstore.append import Rider
 from rgrid.eventstore.handle import NewStream
 from rgrid.executions.batch import DECIDER as BATCH
+from rgrid.executions.batch_events import BatchRetried, RetriedItem
 from rgrid.executions.commands import CreateBatch, RetryBatch, SubmitExecution
-from rgrid.executions.events import BatchRetried, DeclaredInput, RetriedItem, StoredFile
+from rgrid.executions.events import DeclaredInput, StoredFile
 from rgrid.executions.execution import DECIDER
 from rgrid.kernel.clock import now
 from rgrid.kernel.ids import new_id

@@ -20,8 +20,8 @@ from rgrid.api.grid import Grid
 from rgrid.eventstore.append import Rider
 from rgrid.eventstore.handle import NewStream
 from rgrid.executions.batch import DECIDER, Batch
+from rgrid.executions.batch_events import BatchEvent, BatchRetried
 from rgrid.executions.commands import CancelBatch, RetryBatch
-from rgrid.executions.events import BatchEvent, BatchRetried
 from rgrid.kernel.errors import Rejected, Unavailable
 from rgrid.kernel.ids import new_id
 from rgrid.web.operation import ActionResponse, Call, NoQuery, Operation, Reply, missing

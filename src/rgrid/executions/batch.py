@@ -11,15 +11,16 @@ from typing import Final, Literal
 
 import msgspec
 
-from rgrid.executions.commands import BatchCommand, CancelBatch, CountFailure, CreateBatch, RetryBatch
-from rgrid.executions.events import (
+from rgrid.executions.batch_events import (
     BatchCancelRequested,
     BatchCreated,
+    BatchEnded,
     BatchEvent,
     BatchFailedFast,
     BatchFailureCounted,
     BatchRetried,
 )
+from rgrid.executions.commands import BatchCommand, CancelBatch, CountFailure, CreateBatch, EndBatch, RetryBatch
 from rgrid.kernel.decider import Decider
 from rgrid.kernel.errors import Rejected
 
@@ -27,12 +28,15 @@ Status = Literal["open", "created", "stopping"]
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """What decisions need. `failures_max` is 1 with fail_fast; `failed` and "stopping" begin anew with each retry."""
+    """What decisions need. `failures_max` is 1 with fail_fast; `failed` and "stopping" begin anew with each retry.
+    `submitted` counts all its executions, those that were retried included."""
 
     status: Status = "open"
     failures_max: int | None = None
     failed: frozenset[str] = frozenset()
     retried: frozenset[str] = frozenset()
+    submitted: int = 0
+    is_over: bool = False
 
     @property
     def is_closed(self) -> bool:
@@ -57,6 +61,8 @@ def decide(command: BatchCommand, state: Batch, now: datetime) -> Sequence[Batch
             return _count(command, state, now)
         case RetryBatch():
             return _retry(command, state, now)
+        case EndBatch():
+            return _end(command, state, now)
 
 
 def _created(command: CreateBatch, now: datetime) -> BatchCreated:
@@ -89,12 +95,32 @@ def _retry(command: RetryBatch, state: Batch, now: datetime) -> Sequence[BatchEv
     return [BatchRetried(items=items, requested_by=command.requested_by, retried_at=now)]
 
 
+def _end(command: EndBatch, state: Batch, now: datetime) -> Sequence[BatchEvent]:
+    """Nothing when it was said already, or when a retry came in between."""
+    if not state.is_closed or state.is_over or command.submitted != state.submitted:
+        return []
+    return [
+        BatchEnded(
+            status=command.status,
+            total=command.total,
+            completed=command.completed,
+            failed=command.failed,
+            timed_out=command.timed_out,
+            cancelled=command.cancelled,
+            total_cost_micros=command.total_cost_micros,
+            completed_at=command.completed_at,
+            ended_at=now,
+        )
+    ]
+
+
 def evolve(state: Batch, event: BatchEvent) -> Batch:
     """The state after a recorded event."""
     replace = msgspec.structs.replace
     match event:
         case BatchCreated():
-            return Batch(status="created", failures_max=1 if event.fail_fast else event.failures_max)
+            failures_max = 1 if event.fail_fast else event.failures_max
+            return Batch(status="created", failures_max=failures_max, submitted=event.total)
         case BatchCancelRequested():
             return replace(state, status="stopping") if state.is_closed else state
         case BatchFailureCounted(execution_id=execution_id):
@@ -106,7 +132,10 @@ def evolve(state: Batch, event: BatchEvent) -> Batch:
                 status="created" if state.is_closed else "open",
                 failures_max=state.failures_max,
                 retried=state.retried | {item.original_execution_id for item in items},
+                submitted=state.submitted + len(items),
             )
+        case BatchEnded():
+            return replace(state, is_over=True)
 
 
 DECIDER: Final = Decider[BatchCommand, Batch, BatchEvent](noun="batch", initial=INITIAL, decide=decide, evolve=evolve)

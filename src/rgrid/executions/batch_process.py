@@ -2,27 +2,22 @@
 cancelled."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from rgrid.eventstore.append import Rider
 from rgrid.eventstore.handle import Handler
 from rgrid.executions import leases
 from rgrid.executions.batch import DECIDER as BATCH
-from rgrid.executions.commands import CancelExecution, CountFailure
-from rgrid.executions.events import (
-    BatchCancelRequested,
-    BatchFailedFast,
-    CancelRequested,
-    ExecutionEvent,
-    ExecutionFailed,
-    ExecutionTimedOut,
-)
+from rgrid.executions.batch_events import BatchCancelRequested, BatchFailedFast
+from rgrid.executions.commands import CancelExecution, CountFailure, EndBatch
+from rgrid.executions.events import CancelRequested, ExecutionEvent, ExecutionFailed, ExecutionTimedOut
 from rgrid.executions.execution import DECIDER as EXECUTION
 from rgrid.executions.execution import Execution
 from rgrid.executions.following import LinesStored
 from rgrid.kernel.errors import Rejected
-from rgrid.kernel.messages import AnyRecorded
+from rgrid.kernel.ids import new_command_id
+from rgrid.kernel.messages import AnyRecorded, Cause
 from rgrid.subscriptions.process import Process, Send
 
 NAME: Final = "batches stop"
@@ -67,6 +62,15 @@ def batch_process(handler: Handler, unfinished: Unfinished, lines_stored: LinesS
         },
         streams_at_once=SIDE_BY_SIDE,
     )
+
+
+async def end_batches(handler: Handler, due: Mapping[str, EndBatch]) -> int:
+    """Say of each of these batches that it has ended; of how many it hadn't been said."""
+    count = 0
+    for batch_id, command in due.items():
+        cause = Cause(actor="system", command_id=new_command_id())
+        count += bool((await handler.handle(BATCH, batch_id, command, cause)).events)
+    return count
 
 
 async def _cancel(execution_id: str, send: Send, command: CancelExecution) -> None:

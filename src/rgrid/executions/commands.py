@@ -3,13 +3,13 @@
 from datetime import datetime
 from typing import Literal
 
+from rgrid.executions.batch_events import RetriedItem
 from rgrid.executions.events import (
     DeclaredInput,
     Excerpt,
     FailureReason,
     LogBlock,
     Origin,
-    RetriedItem,
     RetryRules,
     StoredArtifact,
     StoredFile,
@@ -217,4 +217,18 @@ class RetryBatch(Command, frozen=True, kw_only=True):
     again: bool = False
 
 
-BatchCommand = CreateBatch | CancelBatch | CountFailure | RetryBatch
+class EndBatch(Command, frozen=True, kw_only=True):
+    """All of it has ended, as the read side saw it when it knew of `submitted` executions, retries included."""
+
+    submitted: int
+    status: Literal["completed", "partial", "failed", "cancelled"]
+    total: int
+    completed: int
+    failed: int
+    timed_out: int
+    cancelled: int
+    total_cost_micros: int
+    completed_at: datetime
+
+
+BatchCommand = CreateBatch | CancelBatch | CountFailure | RetryBatch | EndBatch

@@ -1,6 +1,5 @@
-"""Facts about executions and batches. Public: projections and higher slices may import this.
-
-Streams `execution-{id}` and `batch-{id}`; what a month may cost is in `budget_events`.
+"""Facts about executions. Public: projections and higher slices may import this. Stream `execution-{id}`; those of
+batches and of what a month may cost are in `batch_events` and `budget_events`.
 """
 
 from datetime import datetime
@@ -8,6 +7,14 @@ from typing import Final, Literal
 
 import msgspec
 
+from rgrid.executions.batch_events import (
+    BatchCancelRequested,
+    BatchCreated,
+    BatchEnded,
+    BatchFailedFast,
+    BatchFailureCounted,
+    BatchRetried,
+)
 from rgrid.executions.budget_events import BudgetBlocked, BudgetLimitRemoved, BudgetLimitSet, BudgetWarned
 from rgrid.kernel.messages import Event
 
@@ -218,62 +225,6 @@ class StaleResultRefused(Event, frozen=True, kw_only=True, omit_defaults=True):
     refused_at: datetime
 
 
-class BatchCreated(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """Its `total` executions were submitted in the same append. Never more than `max_parallel` of them run at a time;
-    with the `failures_max`-th failure everything that hasn't ended is cancelled."""
-
-    name: str | None = None
-    total: int
-    max_parallel: int | None = None
-    fail_fast: bool = False
-    failures_max: int | None = None
-    user_metadata: dict[str, str] | None = None
-    created_by: str
-    created_at: datetime
-
-
-class BatchCancelRequested(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """Somebody wants everything in it stopped that hasn't ended."""
-
-    requested_by: str
-    reason: str | None = None
-    requested_at: datetime
-
-
-class BatchFailureCounted(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """One of its executions ended failed or timed out, and so many may."""
-
-    execution_id: str
-    counted_at: datetime
-
-
-class BatchFailedFast(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """This failure was one too many: what hasn't ended is to be cancelled."""
-
-    execution_id: str
-    failures: int
-    failed_at: datetime
-
-
-class RetriedItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The execution that takes the place of one that has ended."""
-
-    original_execution_id: str
-    execution_id: str
-    index: int | None = None
-
-
-class BatchRetried(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """Some of it runs once more, in place; the new executions were submitted in the same append."""
-
-    items: list[RetriedItem]
-    requested_by: str
-    retried_at: datetime
-
-
-BatchEvent = BatchCreated | BatchCancelRequested | BatchFailureCounted | BatchFailedFast | BatchRetried
-
-
 class ObjectsExpired(Event, frozen=True, kw_only=True, omit_defaults=True):
     """Inputs and outputs are no longer kept for this execution. `released` has the SHA-256 of each file that the
     execution held, as often as it held it; the record of the files stays."""
@@ -382,6 +333,7 @@ TOPICS: Final[dict[str, type[Event]]] = {
     "batch.failure_counted.v1": BatchFailureCounted,
     "batch.failed_fast.v1": BatchFailedFast,
     "batch.retried.v1": BatchRetried,
+    "batch.ended.v1": BatchEnded,
     "execution.objects_expired.v1": ObjectsExpired,
     "execution.logs_archived.v1": LogsArchived,
     "execution.logs_expired.v1": LogsExpired,
