@@ -54,15 +54,17 @@ def _halted(state: Run) -> SkipReason | None:
 
 
 def _reason(state: Run, name: str) -> SkipReason | None:
-    """Why a step will not run. Plain list order is none: what follows a branch in the list joins it."""
+    """Why a step will not run. Plain list order is none: what follows a branch in the list joins it. All that the step
+    depends on must be over first, so that the reason is the same in whatever order that came about."""
     edges = [edge for edge in state.plan.waits_for[name] if edge.kind != "SEQUENCE"]
-    for edge in edges:
-        reason = _by_choice(state, edge) if edge.kind in CHOICE_KINDS else _by_failure(state, edge)
-        if reason:
-            return reason
-    if edges and all(state.steps[edge.source].is_left_out for edge in edges):
+    if not edges or not all(state.steps[edge.source].is_over for edge in edges):
+        return None
+    by_choice = (_by_choice(state, edge) for edge in edges if edge.kind in CHOICE_KINDS)
+    by_failure = (_by_failure(state, edge) for edge in edges if edge.kind not in CHOICE_KINDS)
+    found = next((reason for reasons in (by_choice, by_failure) for reason in reasons if reason), None)
+    if found is None and all(state.steps[edge.source].is_left_out for edge in edges):
         return "upstream_skipped"
-    return None
+    return found
 
 
 def _by_choice(state: Run, edge: Edge) -> SkipReason | None:
@@ -71,15 +73,13 @@ def _by_choice(state: Run, edge: Edge) -> SkipReason | None:
         return None if choice.taken == edge.target else "branch_not_taken"
     if choice.is_left_out:
         return "upstream_failed" if choice.skip_reason == "upstream_failed" else "upstream_skipped"
-    if choice.status == "FAILED" and choice.is_over:
-        # Without a choice made no branch may run, even when what follows the branches does.
-        return "branch_not_taken" if state.outline(edge.source).on_error == "CONTINUE" else "upstream_failed"
-    return None
+    # Without a choice made no branch may run, even when what follows the branches does.
+    return "branch_not_taken" if state.outline(edge.source).on_error == "CONTINUE" else "upstream_failed"
 
 
 def _by_failure(state: Run, edge: Edge) -> SkipReason | None:
     source = state.steps[edge.source]
-    is_failure = source.status == "FAILED" and source.is_over and state.outline(edge.source).on_error != "CONTINUE"
+    is_failure = source.status == "FAILED" and state.outline(edge.source).on_error != "CONTINUE"
     return "upstream_failed" if is_failure or source.skip_reason == "upstream_failed" else None
 
 
