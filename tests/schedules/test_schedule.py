@@ -60,7 +60,7 @@ def test_nothing_can_be_asked_of_what_is_not_there() -> None:
 
 def test_enabling_and_disabling_twice_writes_nothing() -> None:
     schedule().when(ENABLE).then_nothing()
-    schedule().when(DISABLE).then(ScheduleDisabled).when(DISABLE).then_nothing()
+    schedule().when(DISABLE, at("10:00")).then(ScheduleDisabled).when(DISABLE).then_nothing()
 
 
 def test_times_that_passed_while_it_was_disabled_never_fire() -> None:
@@ -71,7 +71,10 @@ def test_times_that_passed_while_it_was_disabled_never_fire() -> None:
 
 
 def test_an_old_time_never_fires_after_an_edit() -> None:
-    edited = schedule().when(revise(Timing(interval_s=1800)), at("12:20")).then(ScheduleRevised)
+    late = at("12:20")
+    edited = schedule().when(revise(Timing(interval_s=1800)), late).then(DueTimesMissed, ScheduleRevised)
+    missed = edited.past[-2]
+    assert isinstance(missed, DueTimesMissed) and len(missed.due_at) == 140
     assert edited.state.next_due_at == at("12:50")
     assert decided(edited, "12:50") == [("12:50", "fired")]
 
@@ -83,9 +86,9 @@ def test_an_edit_of_something_else_loses_no_due_time() -> None:
 
 def test_an_interval_keeps_its_cadence_unless_it_is_changed_itself() -> None:
     past = schedule(Timing(interval_s=3600), made="10:07")
-    zoned = past.when(revise(Timing(interval_s=3600, timezone="Asia/Tokyo")), at("12:20")).then(ScheduleRevised)
+    zoned = past.when(revise(Timing(interval_s=3600, timezone="Asia/Tokyo")), at("12:20")).after
     assert zoned.state.next_due_at == at("13:07")
-    faster = past.when(revise(Timing(interval_s=1800)), at("12:20")).then(ScheduleRevised)
+    faster = past.when(revise(Timing(interval_s=1800)), at("12:20")).after
     assert faster.state.next_due_at == at("12:50")
 
 

@@ -14,6 +14,7 @@ from schedules.schedules_given import (
     run_id,
     schedule,
     started,
+    told,
 )
 
 from rgrid.schedules.commands import (
@@ -137,7 +138,7 @@ def test_a_success_or_an_enable_counts_failures_anew() -> None:
 
 def test_disabling_drops_what_waits_and_lets_go_on_what_runs() -> None:
     waits = busy("QUEUE").when(DecideDue(), at("10:02")).after
-    off = waits.when(DISABLE).then(ScheduleDisabled)
+    off = waits.when(DISABLE, at("10:02")).then(ScheduleDisabled)
     assert list(off.state.runs) == [run_id("10:01")]
     last = off.past[-1]
     assert isinstance(last, ScheduleDisabled) and last.dropped == [run_id("10:02")]
@@ -145,7 +146,7 @@ def test_disabling_drops_what_waits_and_lets_go_on_what_runs() -> None:
 
 
 def test_deleting_drops_what_waits_and_follows_what_runs() -> None:
-    gone = busy("QUEUE").when(DecideDue(), at("10:02")).after.when(DELETE).then(ScheduleDeleted)
+    gone = busy("QUEUE").when(DecideDue(), at("10:02")).after.when(DELETE, at("10:02")).then(ScheduleDeleted)
     gone.when(DecideDue(), at("10:03")).then_nothing()
     assert [type(event) for event in ended(gone, "10:01", "10:09")] == [ScheduleRunEnded]
 
@@ -155,7 +156,7 @@ def test_deleting_drops_what_waits_and_follows_what_runs() -> None:
 
 def test_running_now_ignores_everything_and_changes_no_cadence() -> None:
     ask = RunNow(schedule_run_id="srun_1", target_id="run_1", requested_by="key:k", params_sha256="f" * 64)
-    off = busy("SKIP").when(DISABLE).after
+    off = busy("SKIP").when(DISABLE, at("10:01")).after
     ran = off.when(ask, at("10:01")).then(DueFired, ScheduleRunStarted)
     assert (ran.state.status, ran.state.next_due_at, ran.state.cursor) == ("disabled", None, at("10:01"))
     ran.when(ask).then_nothing()
@@ -195,7 +196,7 @@ def test_a_backfill_ends_with_its_last_run() -> None:
 def test_a_backfill_leaves_the_cadence_alone_and_is_dropped_with_the_schedule() -> None:
     filling = schedule().when(backfill(4, 2)).after
     assert (filling.state.next_due_at, filling.state.cursor) == (at("10:01"), at("10:00"))
-    off = filling.when(DISABLE).then(ScheduleDisabled)
+    off = filling.when(DISABLE, at("10:00")).then(ScheduleDisabled)
     assert (off.state.runs, off.state.backfills) == ({}, {})
 
 
@@ -222,3 +223,9 @@ def test_the_state_keeps_nothing_of_what_has_ended() -> None:
         state = DECIDER.fold(state, events)
         sizes.append(len(state.runs))
     assert sizes == list(range(119, -1, -1))
+
+
+def test_what_came_due_before_the_end_is_recorded_as_missed() -> None:
+    for command in (DISABLE, DELETE):
+        missed, _ = schedule().when(command, at("10:02")).events
+        assert told(missed) == [("10:01", "missed"), ("10:02", "missed")]

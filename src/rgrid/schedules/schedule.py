@@ -13,10 +13,10 @@ from rgrid.kernel.errors import NotFound, Rejected
 from rgrid.schedules import commands as do
 from rgrid.schedules import events as on
 from rgrid.schedules.active_runs import droppable, holding, waiting
-from rgrid.schedules.misfire import sort_out
+from rgrid.schedules.misfire import MISSED_MAX, sort_out
 from rgrid.schedules.overlap import admit, jitter
 from rgrid.schedules.schedule_state import FAILED, INITIAL, Schedule, anchor_of, evolve
-from rgrid.schedules.timing import check, next_due
+from rgrid.schedules.timing import check, count_due, latest_due, next_due
 
 BACKFILL_MAX: Final = 1_000
 """So many due times has a backfill."""
@@ -62,7 +62,7 @@ def decide(command: do.ScheduleCommand, state: Schedule, now: datetime) -> Seque
             return _disable(actor, note, state, now)
         case do.DeleteSchedule(deleted_by=actor):
             dropped = [run.schedule_run_id for run in state.runs.values() if run.stage != "running"]
-            return [on.ScheduleDeleted(deleted_by=actor, dropped=dropped, deleted_at=now)]
+            return [*_passed(state, now), on.ScheduleDeleted(deleted_by=actor, dropped=dropped, deleted_at=now)]
         case do.RunNow():
             return _run_now(command, state, now)
         case do.Backfill():
@@ -106,6 +106,8 @@ def _revise(command: do.ReviseSchedule, state: Schedule, now: datetime) -> Seque
         check(command.timing, now)
         due_at = _next_from_now(state, command.timing, now) if state.status == "enabled" else None
     draft = _Draft(state)
+    if retimed:
+        draft.add(*_passed(state, now))
     draft.add(
         on.ScheduleRevised(
             target=command.target,
@@ -127,7 +129,8 @@ def _disable(actor: str, note: str | None, state: Schedule, now: datetime) -> Se
     dropped = droppable(state.runs)
     if state.status == "disabled" and not dropped:
         return []
-    return [on.ScheduleDisabled(disabled_by=actor, note=note, dropped=dropped, disabled_at=now)]
+    disabled = on.ScheduleDisabled(disabled_by=actor, note=note, dropped=dropped, disabled_at=now)
+    return [*_passed(state, now), disabled]
 
 
 def _enable(actor: str, state: Schedule, now: datetime) -> Sequence[on.ScheduleEvent]:
@@ -272,9 +275,19 @@ def _end(command: do.EndScheduleRun, state: Schedule, now: datetime) -> Sequence
     if state.status == "enabled" and allowed is not None and command.status in FAILED and failures >= allowed:
         note = f"Paused: {failures} runs in a row failed." if failures > 1 else "Paused: a run failed."
         dropped = droppable(draft.state.runs)
+        draft.add(*_passed(draft.state, now))
         draft.add(on.ScheduleDisabled(disabled_by="system", note=note, dropped=dropped, disabled_at=now))
     _release(draft, now)
     return draft.events
+
+
+def _passed(state: Schedule, now: datetime) -> list[on.DueTimesMissed]:
+    """What has come due and wasn't decided about, when due times stop counting: it fires no more, but is recorded."""
+    if state.status != "enabled" or state.next_due_at is None or state.next_due_at > now:
+        return []
+    missed = latest_due(state.timing, state.interval_anchor, state.cursor, now, MISSED_MAX)
+    more = count_due(state.timing, state.interval_anchor, state.cursor, now) - len(missed)
+    return [on.DueTimesMissed(due_at=missed, more=more, decided_at=now)] if missed else []
 
 
 def _release(draft: _Draft, now: datetime) -> None:
