@@ -20,6 +20,7 @@ from rgrid.runners import heartbeats
 from rgrid.runners.host import Host
 from rgrid.runners.process import settle
 from rgrid.settings import Settings
+from rgrid.workflows import step_cache
 from rgrid.workflows.driving import Driver
 from rgrid.workflows.neighbours import Neighbours
 from rgrid.workflows.waking import look_again, wake
@@ -128,6 +129,7 @@ class RunChores:
             (self._wake, WAKE_EVERY_S),
             (self._driver.work.look, HANDLERS_EVERY_S),
             (self._look_again, LOOK_EVERY_S),
+            (lambda: step_cache.purge(self._pool), CLEAN_EVERY_S),
         ]
 
     async def _wake(self) -> None:

@@ -15,6 +15,7 @@ from rgrid.assembly import Parts, assembled
 from rgrid.kernel.ids import new_id
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.settings import Settings
+from rgrid.ticker import RunChores
 from rgrid.workflows.commands import DefineWorkflow, RunCommand
 from rgrid.workflows.definition import DECIDER as DEFINITION
 from rgrid.workflows.document import Document, Policy, Step, outline
@@ -89,7 +90,20 @@ async def running(dsn: str, folder: Path, functions: Functions | None = None) ->
     settings = Settings(data_dir=folder, encryption_key="00" * 32)
     async with assembled(settings, dsn, handlers=Handlers(functions or {})) as parts:
         parts.grid.runtimes.found_here(["python:3.11"])
-        yield Running(parts)
+        time_goes_by = asyncio.create_task(_chores(parts))
+        try:
+            yield Running(parts)
+        finally:
+            time_goes_by.cancel()
+
+
+async def _chores(parts: Parts) -> None:
+    """What the ticker does, more often."""
+    chores = RunChores(parts.grid.pool, parts.driver, parts.neighbours).chores()
+    while True:
+        await asyncio.sleep(0.05)
+        for chore, _ in chores:
+            await chore()
 
 
 def step(name: str, kind: Any = "HANDLER", **more: Any) -> Step:

@@ -3,10 +3,11 @@ has begun until these are appended."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
+import asyncpg
 import msgspec
 
 from rgrid.adapters.expressions import ExpressionFailed
@@ -15,12 +16,14 @@ from rgrid.executions.events import Origin
 from rgrid.kernel.clock import now
 from rgrid.kernel.errors import Gone, Invalid, Malformed, NotFound, Rejected, RgridError, SpendingLimit, Unavailable
 from rgrid.kernel.ids import new_id
+from rgrid.kernel.placeholders import holes
 from rgrid.workflows.alert_request import DECIDER as ALERT
 from rgrid.workflows.commands import (
     CompleteStep,
     FailStep,
     MapItem,
     RequestAlert,
+    ReuseStep,
     RunCommand,
     StartMapItems,
     StartStep,
@@ -35,6 +38,7 @@ from rgrid.workflows.run import DECIDER as RUN
 from rgrid.workflows.run import MAP_ITEMS_MAX
 from rgrid.workflows.run_state import Run
 from rgrid.workflows.starting import runnable, triggered
+from rgrid.workflows.step_cache import Inputs, inputs_of, output
 
 DOCUMENT_BYTES_MAX: Final = 64 * 1024 * 1024
 ITEMS_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -66,11 +70,12 @@ class Work:
 @dataclass(frozen=True, slots=True)
 class Beginning:
     """The commands that begin something, and what begins in their append: `streams` by the id that the run's events
-    name (of an ALERT, which names none, its step)."""
+    name (of an ALERT, which names none, its step). `inputs` are those to be remembered for the cache."""
 
     commands: Sequence[RunCommand]
     streams: Mapping[str, NewStream] = field(default_factory=dict)
     work: Work | None = None
+    inputs: Inputs | None = None
 
 
 class AlertParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,7 +93,8 @@ class AlertParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Beginnings:
     """Knows what every type of step begins."""
 
-    def __init__(self, handler: Handler, handlers: Handlers, neighbours: Neighbours) -> None:
+    def __init__(self, pool: asyncpg.Pool, handler: Handler, handlers: Handlers, neighbours: Neighbours) -> None:
+        self._pool = pool
         self._handler = handler
         self._handlers = handlers
         self._neighbours = neighbours
@@ -105,7 +111,7 @@ class Beginnings:
             if outline.type == "WAIT":
                 return Beginning([await self._wait(run, outline, attempt)])
             if outline.type == "MAP":
-                return Beginning([await self._map(run, outline, attempt)])
+                return await self._map(run, outline, attempt)
             return await self._of_params(run, outline, attempt, await self.params(run, name))
         except (ExpressionFailed, StepError, RgridError) as error:
             return Beginning([failure(name, attempt, error)])
@@ -144,6 +150,19 @@ class Beginnings:
     # ------------------------------------------------------------------ by type
 
     async def _of_params(self, run: Run, outline: Outline, attempt: int, params: dict[str, Any]) -> Beginning:
+        inputs = inputs_of(outline, params)
+        if inputs is not None and (reused := await self._reused(run, outline, inputs)):
+            return reused
+        return replace(await self._new(run, outline, attempt, params), inputs=inputs)
+
+    async def _reused(self, run: Run, outline: Outline, inputs: Inputs) -> Beginning | None:
+        """The output of an earlier try. Whoever retries a run wants its steps to run, whatever came of them before."""
+        if run.asked.retry_of is not None or run.steps[outline.name].attempt:
+            return None
+        found = await output(self._pool, self._handler, inputs)
+        return None if found is None else Beginning([ReuseStep(step=outline.name, outputs=found)])
+
+    async def _new(self, run: Run, outline: Outline, attempt: int, params: dict[str, Any]) -> Beginning:
         name = outline.name
         match outline.type:
             case "EXECUTION":
@@ -216,15 +235,20 @@ class Beginnings:
                 raise StepError(f"`{outline.until}` is no time with its offset.", "CONFIGURATION")
         return StartStep(step=outline.name, attempt=attempt, wakes_at=wakes_at, signal=outline.signal)
 
-    async def _map(self, run: Run, outline: Outline, attempt: int) -> StartStep:
+    async def _map(self, run: Run, outline: Outline, attempt: int) -> Beginning:
         items = await self._neighbours.expressions.evaluate(outline.items or "", variables(run))
         if not isinstance(items, list):
             raise StepError(f"`{outline.items}` is no list.", "CONFIGURATION")
+        params = (await self._steps(run.asked.document_sha256))[outline.name].params
+        inputs = inputs_of(outline, {"items": items, "params": params, "seen": _seen(params, run)})
+        if inputs is not None and (reused := await self._reused(run, outline, inputs)):
+            return reused
         sha256 = None
         if 0 < len(items) <= MAP_ITEMS_MAX:
             sha256 = await self._neighbours.objects.put_bytes(msgspec.json.encode(items))
             _keep(self._lists, sha256, items, LISTS_KEPT_MAX)
-        return StartStep(step=outline.name, attempt=attempt, items_total=len(items), items_sha256=sha256)
+        start = StartStep(step=outline.name, attempt=attempt, items_total=len(items), items_sha256=sha256)
+        return Beginning([start], inputs=inputs)
 
     # ------------------------------------------------------------------ what lies in the object store
 
@@ -246,6 +270,13 @@ def _keep(kept: OrderedDict[str, Any], key: str, value: Any, entries_max: int) -
     kept[key] = value
     while len(kept) > entries_max:
         kept.popitem(last=False)
+
+
+def _seen(params: Mapping[str, Any], run: Run) -> Mapping[str, Any]:
+    """What the parameters of the items may refer to, beside the items."""
+    if not any(holes(params)):
+        return {}
+    return {name: value for name, value in variables(run).items() if name != "run"}
 
 
 def _shown(params: Mapping[str, Any]) -> dict[str, Any]:

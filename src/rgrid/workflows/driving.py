@@ -19,13 +19,14 @@ from rgrid.kernel.ids import new_command_id
 from rgrid.kernel.messages import AnyRecorded, Cause
 from rgrid.workflows import handler_leases, progress
 from rgrid.workflows.beginnings import Beginning, Beginnings, Work, failure
-from rgrid.workflows.commands import ConfirmCancelled, RunCommand
+from rgrid.workflows.commands import ConfirmCancelled, RunCommand, StartStep
 from rgrid.workflows.events import MapItemStarted, RunEvent, StepStarted
 from rgrid.workflows.handler_leases import Held, Try
 from rgrid.workflows.handler_work import HandlerWork, Result
 from rgrid.workflows.handlers import Handlers, StepError
 from rgrid.workflows.neighbours import Neighbours
 from rgrid.workflows.run_state import Run
+from rgrid.workflows.step_cache import remember
 from rgrid.workflows.stopping import Stopping
 from rgrid.workflows.transition import DECIDER, Transition
 
@@ -72,7 +73,7 @@ class Driver:
     ) -> None:
         self._pool = pool
         self._handler = handler
-        self._beginnings = Beginnings(handler, handlers, neighbours)
+        self._beginnings = Beginnings(pool, handler, handlers, neighbours)
         self.work = HandlerWork(pool, connect, self._report, self._resume)
         self._stopping = Stopping(pool, handler, self.work, neighbours, self._confirm)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -158,17 +159,19 @@ class Driver:
     ) -> Sequence[RunEvent]:
         streams = {name: stream for one in begun for name, stream in one.streams.items()}
         works = {(one.work.step, one.work.attempt): one.work for one in begun if one.work}
+        inputs = {_step_of(one): one.inputs for one in begun if one.inputs}
         commands = [*results, *(command for one in begun for command in one.commands)]
 
         def along(_run: Run, events: Sequence[RunEvent]) -> list[NewStream]:
             return [streams[name] for event in events for name in _names(event) if name in streams]
 
         def riders(run: Run, events: Sequence[RunEvent], _version: int) -> list[Rider]:
-            tries = _started(run, events, works)
-            if held is None and not tries:
-                return []
-            new = [Try(run_id, work.step, work.attempt) for work in tries]
-            return [handler_leases.passing(run_id, held, new, self.work.holder)]
+            started = [(event.step, event.attempt) for event in events if isinstance(event, StepStarted)]
+            kept = [remember(inputs[name], run_id, name, attempt) for name, attempt in started if name in inputs]
+            new = [Try(run_id, work.step, work.attempt) for work in _started(run, events, works)]
+            if held is None and not new:
+                return kept
+            return [*kept, handler_leases.passing(run_id, held, new, self.work.holder)]
 
         command = Transition(commands=commands)
         handled = await self._handler.handle(DECIDER, run_id, command, why.cause(), along=along, riders=riders)
@@ -227,6 +230,11 @@ def _names(event: RunEvent) -> list[str]:
         case MapItemStarted():
             return [event.child_run_id]
     return []
+
+
+def _step_of(beginning: Beginning) -> str | None:
+    first = beginning.commands[0]
+    return first.step if isinstance(first, StartStep) else None
 
 
 def _started(run: Run, events: Sequence[RunEvent], works: dict[tuple[str, int], Work]) -> list[Work]:
