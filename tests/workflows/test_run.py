@@ -199,6 +199,17 @@ def test_neither_branch_of_a_choice_that_is_skipped_runs() -> None:
     assert statuses(run)[2:5] == ["branch_not_taken", "upstream_skipped", "upstream_skipped"]
 
 
+def test_a_branch_needs_its_choice_even_when_something_else_that_it_depends_on_completed() -> None:
+    outlines = [
+        choice("c", "d"),
+        choice("d", "x", depends_on=[]),
+        step("a", depends_on=[]),
+        step("x", depends_on=["a"]),
+    ]
+    run = done(triggered(*outlines), "a").when(complete("c", chosen=False)).after
+    assert statuses(run) == ["COMPLETED", "branch_not_taken", "COMPLETED", "upstream_skipped"]
+
+
 def test_no_branch_runs_when_the_condition_fails() -> None:
     run = triggered(choice("c", "x", "y"), *CHOICE[1:]).when(fail("c", 1, "CONFIGURATION"))
     run.then(StepStarted, StepFailed, StepSkipped, StepSkipped, StepSkipped, RunEnded)
