@@ -3,6 +3,9 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from workflows.any_run import definitions
 
 from rgrid.workflows.document import Document, Parameter, Policy, Step
 from rgrid.workflows.expressions import Complaint
@@ -72,7 +75,6 @@ def test_everything_is_said_at_once_and_where() -> None:
         ("unknown_step", "a", "steps[0].depends_on[0]"),
         ("unknown_handler", "a", "steps[0].target_name"),
         ("not_later", "c", "steps[2].then_step"),
-        ("cycle", "a", "steps[0]"),
         ("unknown_step", "c", "steps[2].condition"),
     ]
     assert all(issue.message.endswith(".") for issue in found)
@@ -242,3 +244,38 @@ def test_a_step_that_reads_another_without_waiting_for_it_is_named() -> None:
     steps = [handler("a"), handler("b", params={"x": "${steps.a.output.n}"})]
     assert warnings(*steps) == []
     assert warnings(*steps, policy=Policy(mode="PARALLEL")) == [("unordered_reference", "steps[1].params.x")]
+
+
+NAMES = st.sampled_from(["a", "b", "c", "flow", "child", "outer", "sales.load", "sales.eu", "?"])
+WRITTEN = st.builds(
+    Step,
+    name=NAMES,
+    type=st.sampled_from(["EXECUTION", "SOURCE", "WORKFLOW", "HANDLER", "ALERT", "CHOICE", "WAIT", "MAP"]),
+    depends_on=st.none() | st.lists(NAMES, max_size=3),
+    target_name=st.none() | NAMES,
+    condition=st.none() | st.sampled_from(["true", "false", "params.p", "steps.a.output", "steps"]),
+    then_step=st.none() | NAMES,
+    else_step=st.none() | NAMES,
+    items=st.none() | st.just("params.list"),
+    params=st.dictionaries(NAMES, st.sampled_from([1, "x", "${steps.b.status}", "${", None]), max_size=2),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(WRITTEN, min_size=1, max_size=5), st.sampled_from(["SEQUENTIAL", "PARALLEL"]))
+def test_whatever_is_written_is_judged_and_each_place_is_there(steps: list[Step], mode: Any) -> None:
+    found, warned = problems(document(*steps, policy=Policy(mode=mode)), KNOWN)
+    for issue in [*found, *warned]:
+        assert issue.step is not None and issue.field is not None
+        index = int(issue.field.removeprefix("steps[").partition("]")[0])
+        assert steps[index].name == issue.step
+
+
+@settings(max_examples=50, deadline=None)
+@given(definitions())
+def test_a_definition_that_runs_to_its_end_is_let_pass(wish: Any) -> None:
+    own = {"HANDLER": {"target_name": "sales.open"}, "MAP": {"target_name": "open"}, "EXECUTION": {"params": SCRIPT}}
+    fields = [{name: getattr(one, name) for name in one.__struct_fields__} for one in wish.outlines]
+    named = [{**one, "condition": one["condition"] and "true", "items": one["items"] and "[1]"} for one in fields]
+    steps = [Step(**{**one, **own.get(one["type"], {})}) for one in named]
+    assert problems(document(*steps, policy=wish.policy), KNOWN)[0] == []

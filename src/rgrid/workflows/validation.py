@@ -148,7 +148,8 @@ def _leads_back(name: str, home: str, workflows: Mapping[str, Target]) -> bool:
 
 def _ring(document: Document, plan: Plan) -> Iterator[Issue]:
     ring = list(cycle(plan))
-    if ring:
+    # Where two steps share a name, nobody can say which of them waits.
+    if ring and len(plan.order) == len(document.steps):
         listed = _listed(document)
         first = min(ring, key=lambda name: listed[name])
         at = ring.index(first)
