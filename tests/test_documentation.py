@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import published
 import pytest
 
 from rgrid.settings import Settings, describe
@@ -33,3 +34,8 @@ def test_every_decision_is_listed() -> None:
     folder = TREE / "docs/decisions"
     records = {path.name for path in folder.glob("[0-9]*.md")}
     assert set(re.findall(r"\]\((\d{4}[^)]*)\)", (folder / "README.md").read_text())) == records
+
+
+@pytest.mark.parametrize("path", published.FILES, ids=lambda path: path.name)
+def test_what_is_made_of_the_code_is_as_the_code_makes_it(path: Path) -> None:
+    assert path.read_bytes() == published.FILES[path](), "write it anew with: python tests/published.py"

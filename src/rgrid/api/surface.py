@@ -20,6 +20,7 @@ from rgrid.api import (
     tickets,
     workers,
     workflow_definitions,
+    workflow_schema,
 )
 from rgrid.api.authenticate import Authenticator
 from rgrid.api.grid import Grid
@@ -52,6 +53,7 @@ def operations(grid: Grid, authenticator: Authenticator) -> list[Operation]:
         *cost.operations(grid),
         *cost_limit.operations(grid),
         *workflow_definitions.operations(grid),
+        *workflow_schema.operations(),
     ]
 
 
