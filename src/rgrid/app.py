@@ -17,9 +17,10 @@ from projections import objects
 from rgrid.access import tickets
 from rgrid.access.bootstrap import ensure_admin_key
 from rgrid.access.key_uses import WRITE_EVERY_S, KeyUses
-from rgrid.api import condition, surface
+from rgrid.api import condition, surface, workflow_folder
 from rgrid.api.authenticate import Authenticator
 from rgrid.api.grid import Grid
+from rgrid.api.workflow_folder import WorkflowFolder
 from rgrid.assembly import Parts, assembled
 from rgrid.executions.process import note_usage
 from rgrid.kernel.clock import now
@@ -200,6 +201,8 @@ class _Service:
         self._outage = Outage(lambda: connect(parts.dsn, name="rgrid watch"))
         self._watching: asyncio.Task[None] | None = None
         self._idempotency = Idempotency(grid.pool, now, grid.settings.idempotency_ttl_s)
+        folder = grid.settings.workflows
+        self._folder = None if folder is None else WorkflowFolder(grid, folder)
         self._ticker = Ticker(
             pool=grid.pool,
             handler=grid.handler,
@@ -213,6 +216,7 @@ class _Service:
                 (lambda: note_usage(grid.pool, grid.handler), NOTE_EVERY_S),
                 *_retention(parts).chores(),
                 *RunChores(grid.pool, parts.driver, parts.neighbours).chores(),
+                *([] if self._folder is None else [(self._folder.look, workflow_folder.LOOK_EVERY_S)]),
             ],
         )
 
@@ -264,6 +268,8 @@ class _Service:
         grid = self._parts.grid
         self._watching = asyncio.create_task(self._outage.watch(), name="database watch")
         await self._ticker.reap()
+        if self._folder is not None:
+            await self._folder.look()
         self._ticker.start()
         if grid.settings.slots:
             self._pool = MannedPool(

@@ -91,6 +91,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     objects_quota_bytes: Annotated[Bytes, _says("bytes that all kept files may take together")] = 1 << 50
     public_url: Annotated[str | None, _says("address under which clients reach this service")] = None
     log_level: Annotated[LogLevel, _says("how much the service says")] = "info"
+    workflows: Annotated[Path | None, _says("folder whose workflow definitions are applied, also when they change")] = (
+        None
+    )
 
     # Keys and who may do what.
     bootstrap_key: Annotated[str | None, _says("the first admin key, instead of a generated one")] = None

@@ -22,6 +22,7 @@ def add_up(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) ->
     add("--port", metavar="PORT", type=int, help="8000 if not given, 0 takes a free one (RGRID_PORT)")
     add("--data-dir", metavar="DIR", type=Path, help="where everything is kept (RGRID_DATA_DIR)")
     add("--slots", metavar="N", type=int, help="scripts at a time, one per core if not given, 0 none (RGRID_SLOTS)")
+    add("--workflows", metavar="DIR", type=Path, help="apply the definitions in this folder (RGRID_WORKFLOWS)")
     parser.epilog = (
         "Starts the database, the HTTP interface and the workers, prints one line when all is ready, and goes on\n"
         "until Ctrl-C. The first start makes an admin key and saves it for this user in ~/.rgrid/credentials;\n"
@@ -36,7 +37,7 @@ def up(args: argparse.Namespace, console: Console) -> int:
     from rgrid import app
     from rgrid.access import key_secret
 
-    chosen = settings.load({name: getattr(args, name) for name in ("host", "port", "data_dir", "slots")})
+    chosen = settings.load({name: getattr(args, name) for name in ("host", "port", "data_dir", "slots", "workflows")})
     _warn_of_unknown_names(console)
     key, is_ours = chosen.bootstrap_key, False
     if key is None:

@@ -58,16 +58,23 @@ class BodyDecoder:
             return self.decode(raw, content_type), None
         check_media_type(content_type, media)
         written = self._formats[media](raw)
+        return self.take(written, lines=True), written
+
+    def take(self, written: Written, *, lines: bool = False) -> Any:
+        """What was written, checked; with `lines` a fault begins with its own. Raises Malformed."""
         found = faults(written.data, self._info)
         listed = {path for path, _ in found}
         found += [fault for fault in bad_strings(written.data) if fault[0] not in listed]
+        body = None
         try:
             body = msgspec.convert(written.data, self._kind)
         except (msgspec.ValidationError, RecursionError) as refused:
             found = found or [_only_fault(str(refused))]
+        if lines:
+            found = [(path, f"Line {written.line(path)}: {why}") for path, why in found]
         if found:
-            raise_malformed([(path or "body", f"Line {written.line(path)}: {why}") for path, why in found])
-        return body, written
+            raise_malformed([(path or "body", why) for path, why in found])
+        return body
 
     def decode(self, raw: bytes, content_type: str | None) -> Any:
         """The checked body. Raises UnsupportedMediaType, Invalid (no JSON) or Malformed (every wrong field)."""
