@@ -34,7 +34,7 @@ from rgrid.postgres.pool import GONE, connect
 from rgrid.retention import Purged, Retention
 from rgrid.runners.host import this_host
 from rgrid.settings import Settings, load
-from rgrid.ticker import CLEAN_EVERY_S, NOTE_EVERY_S, RunChores, Ticker
+from rgrid.ticker import CLEAN_EVERY_S, NOTE_EVERY_S, RunChores, ScheduleChores, Ticker
 from rgrid.web import openapi
 from rgrid.web.access_log import JsonLines
 from rgrid.web.health import Health
@@ -217,6 +217,7 @@ class _Service:
                 *_retention(parts).chores(),
                 *RunChores(grid.pool, parts.driver, parts.neighbours).chores(),
                 *([] if self._folder is None else [(self._folder.look, workflow_folder.LOOK_EVERY_S)]),
+                *ScheduleChores(grid.pool, parts.firing, grid.reached).chores(),
             ],
         )
 

@@ -25,6 +25,7 @@ from rgrid.adapters.signing import Signer
 from rgrid.api.grid import Grid
 from rgrid.api.lease_tokens import LeaseTokens
 from rgrid.api.runtimes import Runtimes
+from rgrid.api.schedule_targets import ScheduleTargets
 from rgrid.api.step_executions import neighbours
 from rgrid.eventstore.append import Inline
 from rgrid.eventstore.data_keys import DataKeys
@@ -43,6 +44,8 @@ from rgrid.kernel.messages import AnyRecorded
 from rgrid.kernel.rates import RateTable
 from rgrid.postgres.migrate import migrate
 from rgrid.postgres.pool import connect, open_pool
+from rgrid.schedules.firing import Firing
+from rgrid.schedules.process import schedule_process
 from rgrid.settings import BadSetting, Settings
 from rgrid.subscriptions.daemon import Daemon
 from rgrid.subscriptions.inline import apply_inline
@@ -60,13 +63,14 @@ DAEMON_CONNECTIONS: Final = len(ALL) + PROCESSES_MAX + 4
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What runs in every process: the grid that drivers stand on, the daemon behind it, and what brings runs of
-    workflows forward."""
+    """What runs in every process: the grid that drivers stand on, the daemon behind it, what brings runs of workflows
+    forward, and what lets schedules fire."""
 
     grid: Grid
     daemon: Daemon
     driver: Driver
     neighbours: Neighbours
+    firing: Firing
     dsn: str
 
 
@@ -93,9 +97,12 @@ async def assembled(
         handlers = handlers or installed()
         runs = neighbours(lambda: grid, objects, evaluator)
         driver = Driver(pool, lambda: connect(dsn, name="rgrid handlers"), handler, handlers, runs)
+        targets = ScheduleTargets(lambda: grid)
+        firing = Firing(handler, targets, now)
         processes = [
             batch_process(handler, _unfinished(pool, lambda position: daemon.reached(position)), lines_stored),
             run_process(driver, runs),
+            schedule_process(firing, targets.triggered),
         ]
         daemon = Daemon(daemon_pool, store, ALL if projecting else (), processes if projecting else (), handler)
         made = _Made(pool, store, handler, daemon, spending, objects, handlers, evaluator, lines_stored)
@@ -112,7 +119,7 @@ async def assembled(
         stack.push_async_callback(writer.stop)
         if projecting:
             stack.push_async_callback(driver.close)
-        yield Parts(grid, daemon, driver, runs, dsn)
+        yield Parts(grid, daemon, driver, runs, firing, dsn)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from rgrid.api.schedule_requests import (
     SchedulePreviewRequest,
     ScheduleRunFilter,
 )
-from rgrid.api.schedule_targets import Targets
+from rgrid.api.schedule_targets import ScheduleTargets
 from rgrid.api.schedule_views import BackfillResponse, NextRunPreview, ScheduleRunSummary
 from rgrid.api.schedules import LATE, declare, find, load
 from rgrid.kernel.clock import now
@@ -59,7 +59,7 @@ class StartedRun(msgspec.Struct, kw_only=True):
 class ScheduleRuns:
     """The controllers. Each sends one command or runs one query."""
 
-    def __init__(self, grid: Grid, targets: Targets) -> None:
+    def __init__(self, grid: Grid, targets: ScheduleTargets) -> None:
         self._grid = grid
         self._targets = targets
 
@@ -237,7 +237,7 @@ def _previews(found: list[NextRunPreview], count: int) -> Reply:
     return Reply(200, Page(found, pagination))
 
 
-def operations(grid: Grid, targets: Targets) -> list[Operation]:
+def operations(grid: Grid, targets: ScheduleTargets) -> list[Operation]:
     controllers = ScheduleRuns(grid, targets)
     one, by_time = "/{schedule_id}", ("scheduled_at", "started_at")
     return [

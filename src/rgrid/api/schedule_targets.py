@@ -2,22 +2,32 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
+from rgrid.adapters.objects import ObjectStore
 from rgrid.api.grid import Grid
 from rgrid.api.templates import check_on_grid, execution_from
-from rgrid.eventstore.handle import NewStream
-from rgrid.executions.events import Origin
+from rgrid.eventstore.append import Rider
+from rgrid.eventstore.handle import NewStream, Riders
+from rgrid.executions import leases
+from rgrid.executions.commands import CancelExecution
+from rgrid.executions.events import CancelRequested, ExecutionEvent, Origin
+from rgrid.executions.execution import DECIDER as EXECUTION
+from rgrid.executions.execution import TERMINAL, Execution
 from rgrid.kernel.errors import Invalid, NotFound, Rejected
-from rgrid.kernel.ids import new_id
+from rgrid.kernel.ids import new_command_id, new_id
+from rgrid.kernel.messages import AnyRecorded, Cause
 from rgrid.schedules.active_runs import ActiveRun
 from rgrid.schedules.events import Target, TargetType
+from rgrid.schedules.process import ENDS, end_of
 from rgrid.schedules.schedule_state import Schedule
-from rgrid.workflows.events import RunTrigger
+from rgrid.schedules.targets import End
+from rgrid.workflows.commands import CancelRun
+from rgrid.workflows.events import RunTrigger, RunTriggered
 from rgrid.workflows.run import DECIDER as RUN
 from rgrid.workflows.starting import runnable, triggered
 
@@ -25,6 +35,8 @@ PARAMS_BYTES_MAX: Final = 16 * 1024 * 1024
 KEPT_MAX: Final = 1_000
 KEPT_BYTES_MAX: Final = 256 * 1024
 AT_ONCE_MAX: Final = 64
+LOOKED_BACK_MAX: Final = 100
+"""The event that ended something stands so near to the end of its stream."""
 PREFIXES: Final[Mapping[TargetType, str]] = {"EXECUTION": "exec", "WORKFLOW": "run", "SOURCE": "fetch"}
 
 Params = dict[str, Any]
@@ -34,8 +46,8 @@ class Parameters:
     """Parameters by the hash of their canonical JSON. The small ones that were used last are kept in memory: many
     schedules share them, and they never change."""
 
-    def __init__(self, grid: Grid) -> None:
-        self._grid = grid
+    def __init__(self, objects: Callable[[], ObjectStore]) -> None:
+        self._objects = objects
         self._kept: OrderedDict[str, bytes] = OrderedDict()
 
     async def store(self, params: Params | None) -> tuple[str | None, int]:
@@ -43,14 +55,14 @@ class Parameters:
         if params is None:
             return None, 0
         raw = msgspec.json.encode(params, order="sorted")
-        return await self._grid.objects.put_bytes(raw), len(raw)
+        return await self._objects().put_bytes(raw), len(raw)
 
     async def load(self, sha256: str | None) -> Params | None:
         if sha256 is None:
             return None
         raw = self._kept.get(sha256)
         if raw is None:
-            raw = await self._grid.objects.read_bytes(sha256, PARAMS_BYTES_MAX)
+            raw = await self._objects().read_bytes(sha256, PARAMS_BYTES_MAX)
             if len(raw) <= KEPT_BYTES_MAX:
                 self._kept[sha256] = raw
                 if len(self._kept) > KEPT_MAX:
@@ -68,11 +80,11 @@ class Parameters:
         return found
 
 
-class Targets:
-    """Looks targets up and begins them."""
+class ScheduleTargets:
+    """Looks targets up, begins them, stops them, and says how they ended."""
 
-    def __init__(self, grid: Grid) -> None:
-        self.params = Parameters(grid)
+    def __init__(self, grid: Callable[[], Grid]) -> None:
+        self.params = Parameters(lambda: grid().objects)
         self._grid = grid
 
     async def check(self, kind: TargetType, name: str, params: Params | None) -> None:
@@ -81,14 +93,14 @@ class Targets:
             raise _unknown(f"Source not found: {name}")
         if kind == "WORKFLOW":
             try:
-                await runnable(self._grid.handler, name)
+                await runnable(self._grid().handler, name)
             except NotFound as missing:
                 raise _unknown(missing.detail) from None
             except Rejected as inactive:
                 # It is there; whether it runs is decided when the time comes.
                 assert inactive.code == "workflow_inactive"
             return
-        if wrong := await check_on_grid(self._grid, params or {}):
+        if wrong := await check_on_grid(self._grid(), params or {}):
             raise Invalid(
                 "target_params are no template of an execution.",
                 code="invalid_template",
@@ -120,16 +132,18 @@ class Targets:
             schedule_run_id=run.schedule_run_id,
             scheduled_at=run.due_at,
         )
-        return await execution_from(self._grid, params, target_id, origin, name=target.name, created_by=by)
+        return await execution_from(self._grid(), params, target_id, origin, name=target.name, created_by=by)
 
     async def _workflow(
         self, schedule: Schedule, run: ActiveRun, run_id: str, params: Params, by: str
     ) -> NewStream:  # fmt: skip
-        handler, name = self._grid.handler, schedule.target.name
+        handler, name = self._grid().handler, schedule.target.name
         causes: dict[str, RunTrigger] = {"SCHEDULE": "SCHEDULE", "BACKFILL": "SCHEDULE", "MANUAL": "MANUAL"}
-        declared = [one.name for one in (await runnable(handler, name)).parameters]
-        if run.trigger != "MANUAL" and ("scheduled_at" in declared or (run.trigger == "BACKFILL" and not declared)):
-            params["scheduled_at"] = shown(run.due_at)
+        # A backfill tells which time it is about; otherwise who wants to know declares it.
+        due = {"scheduled_at": shown(run.due_at)}
+        declared = {one.name for one in (await runnable(handler, name)).parameters}
+        if run.trigger == "SCHEDULE" and "scheduled_at" in declared:
+            params = {**due, **params}
         command = await triggered(
             handler,
             run_id,
@@ -137,11 +151,52 @@ class Targets:
             params,
             trigger=causes[run.trigger],
             triggered_by=by,
+            provided=due if run.trigger == "BACKFILL" else None,
             schedule_id=schedule.schedule_id,
             schedule_run_id=run.schedule_run_id,
             due_at=run.due_at,
         )
         return NewStream(RUN, run_id, command)
+
+    async def stop(self, target_id: str, reason: str, *, forced: bool) -> None:
+        """Ask that it ends. An execution has no grace: it is killed either way."""
+        handler, cause = self._grid().handler, Cause(actor="system", command_id=new_command_id())
+        try:
+            if target_id.startswith("run_"):
+                cancel = CancelRun(requested_by="system", reason=reason, forced=forced)
+                await handler.handle(RUN, target_id, cancel, cause)
+            else:
+                command = CancelExecution(requested_by="system", reason=reason)
+                await handler.handle(EXECUTION, target_id, command, cause, riders=_asked_to_cancel(target_id))
+                self._grid().lines_stored.tell([target_id])
+        except (Rejected, NotFound):
+            pass  # It ended a moment ago.
+
+    async def ended(self, target_id: str) -> End | None:
+        """How it ended by the log, None while it hasn't."""
+        if target_id.startswith("run_"):
+            run, version = await self._grid().handler.load(RUN, target_id)
+            events = await self._last_events(RUN.stream_id(target_id), version) if run.is_ended else []
+        else:
+            execution, version = await self._grid().handler.load(EXECUTION, target_id)
+            is_over = execution.status in TERMINAL
+            events = await self._last_events(EXECUTION.stream_id(target_id), version) if is_over else []
+        return next((end_of(at.event) for at in reversed(events) if isinstance(at.event, ENDS)), None)
+
+    async def triggered(self, run_id: str, version: int) -> RunTriggered | None:
+        """How a run of a workflow was triggered."""
+        run, _ = await self._grid().handler.load(RUN, run_id, at_least=version)
+        return run.triggered
+
+    async def _last_events(self, stream_id: str, version: int) -> list[AnyRecorded]:
+        return await self._grid().store.read_stream(stream_id, max(0, version - LOOKED_BACK_MAX))
+
+
+def _asked_to_cancel(execution_id: str) -> Riders[Execution, ExecutionEvent]:
+    def riders(_state: Execution, events: Sequence[ExecutionEvent], _version: int) -> list[Rider]:
+        return [leases.ask_to_cancel(execution_id)] if isinstance(events[0], CancelRequested) else []
+
+    return riders
 
 
 def shown(moment: datetime) -> str:

@@ -9,7 +9,7 @@ from projections import schedule_names, schedules
 from rgrid.api import as_of, lists, schedule_requests, schedule_views
 from rgrid.api.grid import Grid
 from rgrid.api.schedule_requests import NoteRequest, ScheduleCreate, ScheduleFilter, ScheduleUpdate
-from rgrid.api.schedule_targets import Targets
+from rgrid.api.schedule_targets import ScheduleTargets
 from rgrid.api.schedule_views import ScheduleResponse
 from rgrid.eventstore.handle import Handled
 from rgrid.kernel.clock import now
@@ -40,7 +40,7 @@ BEATEN_MAX: Final = 5
 class Schedules:
     """The controllers. Each sends one command or runs one query."""
 
-    def __init__(self, grid: Grid, targets: Targets) -> None:
+    def __init__(self, grid: Grid, targets: ScheduleTargets) -> None:
         self._grid = grid
         self._targets = targets
 
@@ -224,7 +224,7 @@ def declare(
     )
 
 
-def operations(grid: Grid, targets: Targets) -> list[Operation]:
+def operations(grid: Grid, targets: ScheduleTargets) -> list[Operation]:
     controllers = Schedules(grid, targets)
     one = "/{schedule_id}"
     return [

@@ -26,7 +26,7 @@ from rgrid.api.authenticate import Authenticator
 from rgrid.api.grid import Grid
 from rgrid.api.log_stream import PATH as LOG_SOCKET
 from rgrid.api.log_stream import log_socket
-from rgrid.api.schedule_targets import Targets
+from rgrid.api.schedule_targets import ScheduleTargets
 from rgrid.web.exchange import App
 from rgrid.web.live import Sockets
 from rgrid.web.operation import Operation
@@ -35,7 +35,7 @@ from rgrid.web.principal import Principal
 
 def operations(grid: Grid, authenticator: Authenticator) -> list[Operation]:
     """Every operation but those that every service has (health, metrics, documents)."""
-    targets = Targets(grid)
+    targets = ScheduleTargets(lambda: grid)
     return [
         *me.operations(grid),
         *keys.operations(grid, authenticator),

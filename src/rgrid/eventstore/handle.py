@@ -144,9 +144,17 @@ class Handler:
                 await self._load(decider, stream_id, fresh=True)
             return await self._under_lock(asked)
 
-    async def load(self, decider: Decider[C, S, E], entity_id: str) -> tuple[S, int]:
-        """The state as the log has it now, and its version (0: no such stream)."""
-        return await self._load(decider, decider.stream_id(entity_id), fresh=True)
+    async def load(
+        self, decider: Decider[C, S, E], entity_id: str, *, at_least: int | None = None
+    ) -> tuple[S, int]:  # fmt: skip
+        """The state as the log has it now, and its version (0: no such stream). With `at_least` a state of that version
+        will do, or of a newer one, and then the log is asked only when none is at hand."""
+        stream_id = decider.stream_id(entity_id)
+        if at_least is not None:
+            version, state = self._states.get(stream_id, (0, decider.initial))
+            if version and version >= at_least:
+                return state, version
+        return await self._load(decider, stream_id, fresh=True)
 
     def kept(self, decider: Decider[C, S, E], entity_id: str) -> tuple[S, int] | None:
         """The state as this process has last seen it, without asking the log; None when it remembers nothing."""
