@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ from rgrid.schedules.commands import (
 )
 from rgrid.schedules.events import DueFired, DueSkipped, Rules, ScheduleEvent, Target, Timing
 from rgrid.schedules.schedule import DECIDER
+from rgrid.schedules.schedule_state import Schedule
 
 START = datetime(2026, 10, 31, 22, 0, tzinfo=UTC)  # hours before New York sets its clocks back
 TIMINGS = st.sampled_from(
@@ -168,6 +170,11 @@ class Schedules(RuleBasedStateMachine):
         assert not queued or len(held) >= state.rules.max_instances
         for backfill_id, max_parallel in state.backfills.items():
             assert sum(run.backfill_id == backfill_id for run in held) <= max_parallel
+
+    @invariant()
+    def a_snapshot_is_the_state(self) -> None:
+        state = DECIDER.fold(DECIDER.initial, self.log)
+        assert msgspec.json.decode(msgspec.json.encode(state), type=Schedule) == state
 
     def teardown(self) -> None:
         """In the end, with the right time, nothing stays open."""

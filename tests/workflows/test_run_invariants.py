@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from workflows.any_run import Life, definitions, interventions, steps_taken
@@ -125,6 +126,18 @@ def test_a_crash_between_any_two_appends_changes_nothing(wish: TriggerRun, rando
         resumed.appends = list(whole.appends[:cut])
         resumed.run = DECIDER.fold(DECIDER.initial, resumed.events)  # type: ignore[arg-type]
         assert resumed.to_its_end(works, first).appends == whole.appends
+
+
+@settings(max_examples=40, deadline=None)
+@given(definitions(), RANDOM)
+def test_a_run_goes_on_from_a_snapshot_as_from_its_events(wish: TriggerRun, random: Any) -> None:
+    works = drawn_once(random)
+    whole = Life(wish).to_its_end(works, first)
+    resumed = Life(wish)
+    resumed.appends = list(whole.appends[: random.randint(1, len(whole.appends))])
+    folded = DECIDER.fold(DECIDER.initial, resumed.events)  # type: ignore[arg-type]
+    resumed.run = msgspec.json.decode(msgspec.json.encode(folded), type=Run)
+    assert resumed.to_its_end(works, first).appends == whole.appends
 
 
 def first(possible: Any) -> Command:

@@ -9,6 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from rgrid.eventstore.append import Append, Appended, Decision, NewEvent, Rider
+from rgrid.eventstore.snapshots import SNAPSHOT_EVERY
 from rgrid.eventstore.store import PAGE_MAX, Store
 from rgrid.eventstore.writer import GroupWriter
 from rgrid.kernel.clock import Now
@@ -107,8 +108,9 @@ class Handler:
     """Handles commands of one process. Commands of one stream queue up here, so they never refuse each other;
     a recently used state is kept, and a refusal decided on a kept state is decided again on the log's."""
 
-    def __init__(self, store: Store, writer: GroupWriter, now: Now) -> None:
+    def __init__(self, store: Store, writer: GroupWriter, now: Now, *, snapshot_every: int = SNAPSHOT_EVERY) -> None:
         self._store = store
+        self._snapshot_every = snapshot_every
         self._writer = writer
         self._now = now
         self._states: OrderedDict[str, tuple[int, Any]] = OrderedDict()
@@ -185,6 +187,7 @@ class Handler:
                 raise
             return None
         self._keep_all(asked.stream_id, plan)
+        await self._snapshot(asked.decider, asked.stream_id, plan.version - len(plan.events))
         return plan.handled(appended)
 
     async def _under_lock(self, asked: _Asked[C, S, E]) -> Handled[S, E]:
@@ -198,12 +201,16 @@ class Handler:
 
         appended = await self._writer.decide(Decision(asked.stream_id, version, decide))
         self._keep_all(asked.stream_id, plans[0])
+        await self._snapshot(asked.decider, asked.stream_id, plans[0].version - len(plans[0].events))
         return plans[0].handled(appended)
 
     async def _load(self, decider: Decider[C, S, E], stream_id: str, *, fresh: bool = False) -> tuple[S, int]:
         version, state = self._states.get(stream_id, (0, decider.initial))
         if version and not fresh:
             return state, version
+        if not version:
+            state, version = await self._store.snapshots.find(decider, stream_id)
+        before = version
         while page := await self._store.read_stream(stream_id, version):
             state = decider.fold(state, [recorded.event for recorded in page])
             version = page[-1].version
@@ -211,7 +218,14 @@ class Handler:
                 break
         if version:
             self._keep(stream_id, version, state)
+            await self._snapshot(decider, stream_id, before)
         return state, version
+
+    async def _snapshot(self, decider: Decider[C, S, E], stream_id: str, before: int) -> None:
+        """Keep the state beyond this process when the stream has grown past a multiple of `snapshot_every`."""
+        version, state = self._states[stream_id]
+        if decider.snapshot_version is not None and version // self._snapshot_every > before // self._snapshot_every:
+            await self._store.snapshots.take(decider, stream_id, state, version)
 
     def _keep_all(self, stream_id: str, plan: _Plan[S, E]) -> None:
         self._keep(stream_id, plan.version, plan.state)

@@ -8,6 +8,7 @@ import asyncpg
 
 from rgrid.eventstore.codec import Codec
 from rgrid.eventstore.signal import Signal
+from rgrid.eventstore.snapshots import Snapshots
 from rgrid.kernel.messages import AnyRecorded
 
 PAGE_MAX: Final = 20_000
@@ -28,6 +29,7 @@ class Store:
         self._pool = pool
         self.codec = codec
         self.committed = Signal()
+        self.snapshots = Snapshots(pool)
 
     async def read_stream(
         self, stream_id: str, after_version: int = 0, limit: int = PAGE_MAX, to_position: int | None = None

@@ -16,6 +16,9 @@ E = TypeVar("E", bound=Event)
 class Decider(Generic[C, S, E]):
     """`decide` refuses by raising an RgridError; `evolve` never fails on an event that was recorded.
 
+    Long streams ask for snapshots of their state by a `snapshot_version`, to be raised with each change of what
+    `evolve` makes of the events; the state must then be one that JSON can hold.
+
     After J. Chassaing, "Functional Event Sourcing Decider" (https://thinkbeforecoding.com/post/2021/12/17).
     """
 
@@ -23,6 +26,7 @@ class Decider(Generic[C, S, E]):
     initial: S
     decide: Callable[[C, S, datetime], Sequence[E]]
     evolve: Callable[[S, E], S]
+    snapshot_version: int | None = None
 
     def stream_id(self, entity_id: str) -> str:
         return f"{self.noun}-{entity_id}"

@@ -307,5 +307,5 @@ def _release(draft: _Draft, now: datetime) -> None:
 
 
 DECIDER: Final = Decider[do.ScheduleCommand, Schedule, on.ScheduleEvent](
-    noun="schedule", initial=INITIAL, decide=decide, evolve=evolve
+    noun="schedule", initial=INITIAL, decide=decide, evolve=evolve, snapshot_version=1
 )

@@ -289,4 +289,6 @@ def _signal(command: SendSignal, state: Run, now: datetime) -> Sequence[RunEvent
     return events
 
 
-DECIDER: Final = Decider[RunCommand, Run, RunEvent](noun="run", initial=INITIAL, decide=decide, evolve=evolve)
+DECIDER: Final = Decider[RunCommand, Run, RunEvent](
+    noun="run", initial=INITIAL, decide=decide, evolve=evolve, snapshot_version=1
+)

@@ -29,5 +29,5 @@ def decide(command: Transition, state: Run, now: datetime) -> Sequence[RunEvent]
 
 
 DECIDER: Final = Decider[Transition, Run, RunEvent](
-    noun=RUN.noun, initial=RUN.initial, decide=decide, evolve=RUN.evolve
+    noun=RUN.noun, initial=RUN.initial, decide=decide, evolve=RUN.evolve, snapshot_version=RUN.snapshot_version
 )
