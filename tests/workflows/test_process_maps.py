@@ -22,11 +22,15 @@ MAP = {"target_name": "halve", "items": "params.numbers"}
 
 def test_a_map_hands_on_the_results_in_the_order_of_the_items(database: str, tmp_path: Path) -> None:
     together = most = 0
+    three_met = asyncio.Event()
 
     async def meet(n: int) -> dict[str, int]:
         nonlocal together, most
         together += 1
         most = max(most, together)
+        if together == 3:
+            three_met.set()
+        await asyncio.wait_for(three_met.wait(), 30)
         # The later an item, the sooner it ends.
         await asyncio.sleep(0.05 - n / 250)
         together -= 1
@@ -82,7 +86,7 @@ def test_no_items_are_fine_and_no_list_is_not(database: str, tmp_path: Path) -> 
     asyncio.run(run())
 
 
-def test_items_are_parameters_of_the_child_where_it_takes_them(database: str, tmp_path: Path) -> None:
+def test_items_are_parameters_of_the_child_whether_it_declares_them_or_not(database: str, tmp_path: Path) -> None:
     async def run() -> None:
         async with running(database, tmp_path, {"half": half}) as grid:
             own = step("half", target_name="half", params={"n": "${params.n}"})
@@ -92,6 +96,11 @@ def test_items_are_parameters_of_the_child_where_it_takes_them(database: str, tm
             done = await grid.ran("map", {"numbers": [{"n": 2}, {"n": 3}]})
             assert done.status == "COMPLETED", done.steps
             assert (done.steps["each"].outputs or {})["results"] == [{"half": {"half": 1.0}}, {"half": {"half": 2.0}}]
+            children = [await grid.state(item.child_run_id) for item in done.steps["each"].items]
+            assert [child.asked.params for child in children] == [
+                {"n": 2, "number": {"n": 2}, "index": 0},
+                {"n": 4, "number": {"n": 3}, "index": 1},
+            ]
 
     asyncio.run(run())
 

@@ -173,9 +173,10 @@ def test_a_child_gets_the_parameters_that_it_declares() -> None:
 
 
 def test_an_alert_says_something() -> None:
-    assert errors(Step(name="a", type="ALERT", params={"colour": "red"})) == [
+    assert errors(Step(name="a", type="ALERT", params={"colour": "red", "severity": "LOUD"})) == [
         ("unknown_parameter", "steps[0].params.colour"),
         ("missing_parameter", "steps[0].params.title"),
+        ("bad_parameter", "steps[0].params.severity"),
     ]
 
 

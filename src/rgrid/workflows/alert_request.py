@@ -2,11 +2,25 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from rgrid.kernel.decider import Decider
 from rgrid.workflows.commands import RequestAlert
-from rgrid.workflows.events import AlertRequested
+from rgrid.workflows.events import AlertRequested, Severity
+
+
+class AlertParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The parameters of an ALERT step. Without a message the title says it all."""
+
+    severity: Severity = "ERROR"
+    title: str
+    message: str | None = None
+    source: str | None = None
+    domain: str | None = None
+    dedup_key: str | None = None
+    metadata: dict[str, Any] = {}
 
 
 def decide(command: RequestAlert, is_requested: bool, now: datetime) -> Sequence[AlertRequested]:

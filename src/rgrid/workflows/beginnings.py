@@ -18,6 +18,7 @@ from rgrid.kernel.errors import Gone, Invalid, Malformed, NotFound, Rejected, Rg
 from rgrid.kernel.ids import new_id
 from rgrid.kernel.placeholders import holes
 from rgrid.workflows.alert_request import DECIDER as ALERT
+from rgrid.workflows.alert_request import AlertParams
 from rgrid.workflows.commands import (
     CompleteStep,
     FailStep,
@@ -29,7 +30,7 @@ from rgrid.workflows.commands import (
     StartStep,
 )
 from rgrid.workflows.document import Document, ErrorCategory, Outline, Step
-from rgrid.workflows.events import Parent, Severity
+from rgrid.workflows.events import Parent
 from rgrid.workflows.handlers import Handlers, Registered, StepError
 from rgrid.workflows.map_items import size_bytes
 from rgrid.workflows.neighbours import Neighbours
@@ -37,7 +38,7 @@ from rgrid.workflows.progress import variables
 from rgrid.workflows.run import DECIDER as RUN
 from rgrid.workflows.run import MAP_ITEMS_MAX
 from rgrid.workflows.run_state import Run
-from rgrid.workflows.starting import runnable, triggered
+from rgrid.workflows.starting import triggered
 from rgrid.workflows.step_cache import Inputs, inputs_of, output
 
 DOCUMENT_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -78,18 +79,6 @@ class Beginning:
     inputs: Inputs | None = None
 
 
-class AlertParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The parameters of an ALERT step."""
-
-    severity: Severity = "ERROR"
-    title: str
-    message: str
-    source: str | None = None
-    domain: str | None = None
-    dedup_key: str | None = None
-    metadata: dict[str, Any] = {}
-
-
 class Beginnings:
     """Knows what every type of step begins."""
 
@@ -127,17 +116,14 @@ class Beginnings:
         state, outline = run.steps[name], run.outline(name)
         try:
             items = await self._list(state.items_sha256 or "")
-            target = outline.target_name or ""
-            known = {one.name for one in (await runnable(self._handler, target)).parameters}
             streams: dict[str, NewStream] = {}
             begun: list[MapItem] = []
             for index in free:
                 own = {outline.item_name: items[index], "index": index}
                 params = await self.params(run, name, own)
-                # A workflow that declares its parameters takes no others, not even these.
-                params = {**{key: value for key, value in own.items() if not known or key in known}, **params}
+                own = {key: value for key, value in own.items() if key not in params}
                 child_id = new_id("run")
-                streams[child_id] = await self._child(run, outline, state.attempt, child_id, params, index)
+                streams[child_id] = await self._child(run, outline, state.attempt, child_id, params, index, own)
                 begun.append(MapItem(index=index, child_run_id=child_id))
         except (ExpressionFailed, RgridError) as error:
             return Beginning([failure(name, state.attempt, error)])
@@ -172,7 +158,7 @@ class Beginnings:
                 return Beginning([start], {execution_id: new})
             case "WORKFLOW":
                 child_id = new_id("run")
-                new = await self._child(run, outline, attempt, child_id, params, None)
+                new = await self._child(run, outline, attempt, child_id, params)
                 start = StartStep(step=name, attempt=attempt, inputs=_shown(params), child_run_id=child_id)
                 return Beginning([start], {child_id: new})
             case "HANDLER":
@@ -207,8 +193,16 @@ class Beginnings:
         return await self._neighbours.execution(params, execution_id, origin, name=name, created_by=by)
 
     async def _child(
-        self, run: Run, outline: Outline, attempt: int, child_id: str, params: Mapping[str, Any], index: int | None
+        self,
+        run: Run,
+        outline: Outline,
+        attempt: int,
+        child_id: str,
+        params: Mapping[str, Any],
+        index: int | None = None,
+        own: Mapping[str, Any] | None = None,
     ) -> NewStream:
+        """The child run of a step or, with `index` and its `own` parameters, of one item of a MAP."""
         asked = run.asked
         above = asked.parent.ancestors if asked.parent else []
         ancestors = [*above, asked.workflow_name]
@@ -219,6 +213,7 @@ class Beginnings:
             params,
             trigger="DEPENDENCY",
             triggered_by=asked.triggered_by,
+            provided=own,
             parent=Parent(run_id=asked.run_id, step=outline.name, attempt=attempt, index=index, ancestors=ancestors),
         )
         return NewStream(RUN, child_id, command)
@@ -295,7 +290,7 @@ def _alert(run: Run, step: str, attempt: int, params: Mapping[str, Any]) -> Requ
     return RequestAlert(
         severity=wanted.severity,
         title=wanted.title,
-        message=wanted.message,
+        message=wanted.message or wanted.title,
         source=wanted.source or f"workflow:{asked.workflow_name}",
         domain=wanted.domain or asked.domain,
         dedup_key=wanted.dedup_key,

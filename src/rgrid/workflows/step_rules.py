@@ -1,9 +1,11 @@
 """What steps of each type must say and mustn't: fields that belong together, parameters that the target takes. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from rgrid.workflows.alert_request import AlertParams
 from rgrid.workflows.document import Parameter, Step, StepType
+from rgrid.workflows.events import Severity
 from rgrid.workflows.issues import Issue, Place
 from rgrid.workflows.parameters import mismatch, undeclared
 
@@ -32,20 +34,6 @@ OWNERS: Final[Mapping[str, frozenset[StepType]]] = {
 """The types that a field belongs to; a field that isn't here belongs to all."""
 UNSAID: Final[Mapping[str, Any]] = {"item_name": "item", "max_concurrency": 4, "params": {}}
 """The value of a field that nobody wrote; of the others it is None."""
-ALERT_PARAMS: Final = frozenset(
-    {
-        "severity",
-        "title",
-        "message",
-        "source",
-        "domain",
-        "metadata",
-        "execution_id",
-        "run_id",
-        "error_category",
-        "dedup_key",
-    }
-)
 _JSON_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "string": (str,),
     "integer": (int,),
@@ -86,10 +74,13 @@ def _wait(place: Place, step: Step) -> Iterator[Issue]:
 
 def _alert(place: Place, step: Step) -> Iterator[Issue]:
     for name in step.params:
-        if name not in ALERT_PARAMS:
+        if name not in AlertParams.__struct_fields__:
             yield place.issue("unknown_parameter", f"An alert has no {name}.", f"params.{name}")
-    if "title" not in step.params and "message" not in step.params:
-        yield place.issue("missing_parameter", "An alert needs a title or a message.", "params.title")
+    if "title" not in step.params:
+        yield place.issue("missing_parameter", "An alert needs a title.", "params.title")
+    severity = step.params.get("severity", "ERROR")
+    if severity not in get_args(Severity) and not is_open(severity):
+        yield place.issue("bad_parameter", f"Expected one of {', '.join(get_args(Severity))}.", "params.severity")
 
 
 def target_params(
