@@ -216,7 +216,11 @@ _PLACE: Final = """
         from lanes where lanes.lane is not null
     )
     select me.turn + coalesce((
-        select sum(ahead.n) from (select lane from lanes where lane is not null and lane <> me.lane limit $2) l
+        select sum(ahead.n) from (
+            select w.lane from lanes w left join run_queue_lanes n using (lane)
+            where w.lane is not null and w.lane <> me.lane and n.is_held is not true
+              and (n.max_parallel is null or n.running < n.max_parallel) limit $2
+        ) l
         cross join lateral (
             select count(*) - (count(*) = me.turn and max(first.queued_position) > me.queued_position)::int as n
             from (select q.queued_position from run_queue q where q.lane = l.lane
@@ -228,6 +232,7 @@ _PLACE: Final = """
 
 async def place(connection: Queryable, execution_id: str) -> int | None:
     """1 for the next one to be claimed, None when it doesn't wait. Lanes take turns: whoever is k-th in its lane
-    comes after all that are earlier in theirs. Looks at no more than k of each lane, in the lanes' index."""
+    comes after all that are earlier in theirs, but for lanes that have no turn now, because they are held or as many
+    of them run as may. Looks at no more than k of each lane, in the lanes' index."""
     position: int | None = await connection.fetchval(_PLACE, execution_id, LANES_MAX)
     return position

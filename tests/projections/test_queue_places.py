@@ -7,10 +7,11 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import given as for_all
 from hypothesis import strategies as st
-from lives import NOON, queued
+from lives import NOON, claimed, queued
 from projected import projected, read_model
 
 from projections import run_queue
+from rgrid.executions.batch_events import BatchCancelRequested, BatchCreated
 from rgrid.executions.events import ExecutionFailed
 
 LANES = st.lists(st.tuples(st.sampled_from(["", "a", "b", "c"]), st.integers(-10, 10)), min_size=1, max_size=30)
@@ -43,6 +44,29 @@ def test_the_place_that_is_told_is_the_turn_in_which_lanes_are_served(
         async with read_model(database, run_queue.PROJECTION, in_queue(waiting)) as connection:
             places = [await run_queue.place(connection, f"e{number}") for number in served(waiting)]
             assert places == list(range(1, len(waiting) + 1))
+
+    asyncio.run(run())
+
+
+def test_lanes_that_have_no_turn_now_are_not_ahead(database: str) -> None:
+    created = [
+        (f"batch-{lane}", BatchCreated(total=9, max_parallel=1, created_by="key:1", created_at=NOON)) for lane in "abc"
+    ]
+    waiting = in_queue([(lane, 0) for lane in "aaabbbccc"] + [("", 0), ("", 0)])
+    stopped = ("batch-b", BatchCancelRequested(requested_by="key:1", requested_at=NOON))
+
+    async def places(*more: Any) -> list[int | None]:
+        async with read_model(database, run_queue.PROJECTION, [*created, *waiting, *more]) as connection:
+            return [await run_queue.place(connection, f"e{number}") for number in (9, 10, 1)]
+
+    async def run() -> None:
+        assert await places() == [4, 8, 5]
+        # One of c runs, which is as many as may; b is being stopped; of a and of the singles all count.
+        full = ("execution-e6", claimed())
+        assert await places(full) == [3, 6, 4]
+        assert await places(full, stopped) == [2, 4, 3]
+        over = ("execution-e6", GAVE_UP)
+        assert await places(full, over, stopped) == [3, 6, 4]
 
     asyncio.run(run())
 
