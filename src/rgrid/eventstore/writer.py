@@ -193,11 +193,11 @@ class GroupWriter:
             head, stamped_at, beaten = row["head"], row["stamped_at"], frozenset(row["losers"])
             kept = [waiting for index, waiting in enumerate(batch) if index not in beaten]
             done, recorded = self._placed(kept, head, stamped_at)
-            for waiting, appended in done:
-                assert waiting.append is not None
-                for rider in waiting.append.riders:
-                    place = (appended.position,) if rider.takes_position else ()
-                    await connection.execute(rider.sql, *rider.args, *place)
+            for sql, rows in _statements(done):
+                if len(rows) == 1:
+                    await connection.execute(sql, *rows[0])
+                else:
+                    await connection.executemany(sql, rows)
             if self._inline is not None and recorded:
                 await self._inline(connection, recorded)
         self.batches += 1
@@ -247,6 +247,20 @@ def _bounded(connection: asyncpg.Connection) -> Iterator[None]:
         yield
     finally:
         end.cancel()
+
+
+def _statements(done: Sequence[tuple[_Waiting, Appended]]) -> list[tuple[str, list[tuple[Any, ...]]]]:
+    """The riders in their order; equal statements that follow each other go to the server as one."""
+    found: list[tuple[str, list[tuple[Any, ...]]]] = []
+    for waiting, appended in done:
+        assert waiting.append is not None
+        for rider in waiting.append.riders:
+            row = (*rider.args, appended.position) if rider.takes_position else rider.args
+            if found and found[-1][0] == rider.sql:
+                found[-1][1].append(row)
+            else:
+                found.append((rider.sql, [row]))
+    return found
 
 
 def _columns(batch: Sequence[_Waiting]) -> tuple[list[Any], ...]:

@@ -13,8 +13,9 @@ import asyncpg
 
 from rgrid.adapters.expressions import ExpressionFailed
 from rgrid.eventstore.append import Rider
-from rgrid.eventstore.handle import Handler, NewStream
+from rgrid.eventstore.handle import Handled, Handler, NewStream
 from rgrid.kernel.clock import now
+from rgrid.kernel.decider import Decider
 from rgrid.kernel.ids import new_command_id
 from rgrid.kernel.messages import AnyRecorded, Cause
 from rgrid.workflows import handler_leases, progress
@@ -28,7 +29,7 @@ from rgrid.workflows.neighbours import Neighbours
 from rgrid.workflows.run_state import Run
 from rgrid.workflows.step_cache import remember
 from rgrid.workflows.stopping import Stopping
-from rgrid.workflows.transition import DECIDER, Transition
+from rgrid.workflows.transition import DECIDER, Transition, decider_after, foreseen
 
 log = logging.getLogger(__name__)
 
@@ -124,18 +125,22 @@ class Driver:
         misses = 0
         for _ in range(ROUNDS_MAX):
             run, at = await self._state(run_id, version)
-            after = DECIDER.fold(run, DECIDER.decide(Transition(commands=results), run, now()))
+            after, events = foreseen(run, results, now())
             begun = await self._begun(after)
             if not results and not begun:
                 self._note(run_id, at, why)
                 break
-            events = await self._append(run_id, why, results, begun, held)
-            if held is not None and not events:
+            decider = decider_after(run, after, events, len(results))
+            handled = await self._append(run_id, why, decider, results, begun, held)
+            if held is not None and not handled.events:
                 # The step ended otherwise, so nobody needs to run it.
                 await handler_leases.forget(self._pool, [held.of])
+            if _is_at_rest(handled, at, begun):
+                self._note(run_id, handled.version, why)
+                break
             results, held = [], None
             # Nothing follows from what was not up to date; by now it is.
-            misses += not events
+            misses += not handled.events
             if misses > 1:
                 break
         else:
@@ -155,8 +160,14 @@ class Driver:
         return list(await asyncio.gather(*new)) if new else []
 
     async def _append(
-        self, run_id: str, why: Because, results: Sequence[RunCommand], begun: Sequence[Beginning], held: Held | None
-    ) -> Sequence[RunEvent]:
+        self,
+        run_id: str,
+        why: Because,
+        decider: Decider[Transition, Run, RunEvent],
+        results: Sequence[RunCommand],
+        begun: Sequence[Beginning],
+        held: Held | None,
+    ) -> Handled[Run, RunEvent]:
         streams = {name: stream for one in begun for name, stream in one.streams.items()}
         works = {(one.work.step, one.work.attempt): one.work for one in begun if one.work}
         inputs = {_step_of(one): one.inputs for one in begun if one.inputs}
@@ -174,10 +185,10 @@ class Driver:
             return [*kept, handler_leases.passing(run_id, held, new, self.work.holder)]
 
         command = Transition(commands=commands)
-        handled = await self._handler.handle(DECIDER, run_id, command, why.cause(), along=along, riders=riders)
+        handled = await self._handler.handle(decider, run_id, command, why.cause(), along=along, riders=riders)
         for work in _started(handled.state, handled.events, works):
             self.work.begin(Held(Try(run_id, work.step, work.attempt), 1), work)
-        return handled.events
+        return handled
 
     async def _state(self, run_id: str, version: int) -> tuple[Run, int]:
         kept = self._handler.kept(DECIDER, run_id)
@@ -230,6 +241,20 @@ def _names(event: RunEvent) -> list[str]:
         case MapItemStarted():
             return [event.child_run_id]
     return []
+
+
+def _is_at_rest(handled: Handled[Run, RunEvent], at: int, begun: Sequence[Beginning]) -> bool:
+    """Whether nothing can follow at once: the run has ended; or all that could begin has, is under way, and nobody
+    else had changed the run meanwhile."""
+    run = handled.state
+    if run.is_ended:
+        return True
+    started = [event.step for event in handled.events if isinstance(event, StepStarted)]
+    if not begun or len(started) != len(begun) or handled.version != at + len(handled.events):
+        return False
+    if not all(isinstance(one.commands[-1], StartStep) for one in begun):
+        return False
+    return all(run.steps[step].status == "RUNNING" and not run.steps[step].items.total for step in started)
 
 
 def _step_of(beginning: Beginning) -> str | None:

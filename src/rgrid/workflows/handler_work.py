@@ -71,9 +71,9 @@ class HandlerWork:
         tasks = [running.task for running in self._running.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=DRAIN_MAX_S)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=DRAIN_MAX_S)
         await self._life.stop(self._pool)
         self._threads.shutdown(wait=False, cancel_futures=True)
 

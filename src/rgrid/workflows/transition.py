@@ -28,6 +28,24 @@ def decide(command: Transition, state: Run, now: datetime) -> Sequence[RunEvent]
     return events
 
 
+def foreseen(run: Run, commands: Sequence[RunCommand], now: datetime) -> tuple[Run, Sequence[RunEvent]]:
+    """The run as it will stand after these commands, and the events that lead there."""
+    events = decide(Transition(commands=commands), run, now)
+    return RUN.fold(run, events), events
+
+
+def decider_after(run: Run, after: Run, events: Sequence[RunEvent], count: int) -> Decider[Transition, Run, RunEvent]:
+    """The same decider for a transition whose first `count` commands were foreseen on this very state: what was decided
+    there need not be decided again, unless the run has gone on meanwhile."""
+
+    def decide_rest(command: Transition, state: Run, now: datetime) -> Sequence[RunEvent]:
+        if state is not run:
+            return decide(command, state, now)
+        return [*events, *decide(Transition(commands=command.commands[count:]), after, now)]
+
+    return Decider(noun=RUN.noun, initial=RUN.initial, decide=decide_rest, evolve=RUN.evolve)
+
+
 DECIDER: Final = Decider[Transition, Run, RunEvent](
     noun=RUN.noun, initial=RUN.initial, decide=decide, evolve=RUN.evolve, snapshot_version=RUN.snapshot_version
 )
