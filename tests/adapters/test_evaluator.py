@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -241,12 +243,20 @@ def test_faults_are_found_before_anything_is_known() -> None:
                 Check("params.a > 1", samples),
                 Check("params.a + 'b'", samples),
                 Check("int(params.a)", samples),
-                Check("params.n * 1.5", [{"params": {"n": 1}}, {"params": {"n": 1.5}}]),
-                Check("lists.range(10000).map(a, lists.range(10000).map(b, a * b))", [{}]),
+                Check("params.n * 1.5", [{"params": {"n": 1.5}}, {"params": {"n": 1}}]),
+                Check("lists.range(10000).map(a, lists.range(10000).map(b, a * b))", [{"params": {}}]),
                 Check("math.abs(-1) + [1].map(x, x).sum()"),
+                Check("params.a", samples, "condition"),
+                Check("params.a == 'x'", samples, "condition"),
+                Check("params.a", samples, "list"),
+                Check("[params.a]", samples, "list"),
+                Check("5", [{"params": {}}], "time"),
+                Check("timestamp('2026-01-09T00:00:00Z')", [{"params": {}}], "time"),
+                Check("params.a[7]", [{"params": {"a": []}}], "condition"),
             ]
         )
-        wrong = {1: "column 11", 2: "nosuch", 3: "nosuch", 4: "overload", 8: "100 ms"}
+        wrong = {1: "column 11", 2: "nosuch", 3: "nosuch", 4: 'With params.a = "x"', 7: "params.n = 1.", 8: "100 ms"}
+        wrong |= {10: "true or false", 12: "a list", 14: "a time"}
         for index, fault in enumerate(faults):
             assert (wrong[index] in (fault or "")) if index in wrong else fault is None
 
@@ -274,6 +284,23 @@ def test_a_process_that_something_else_kills_is_replaced(sent: signal.Signals) -
         assert await evaluator.evaluate("1 + 2", {}) == 3
 
     with_evaluator(check)
+
+
+def test_nothing_is_left_of_a_service_that_was_killed() -> None:
+    program = (
+        "import asyncio, os, psutil, signal\n"
+        "from rgrid.adapters.expressions import Evaluator\n"
+        "async def main():\n"
+        "    await Evaluator().evaluate('1', {})\n"
+        "    print(*[one.pid for one in psutil.Process().children()], flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(main())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    (pid,) = map(int, ended.stdout.split())
+    gone, left = psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=30)
+    assert not [one for one in left if one.status() != psutil.STATUS_ZOMBIE], gone
 
 
 def test_whoever_stops_waiting_takes_nothing_from_others() -> None:

@@ -1,5 +1,7 @@
 """Definitions that can't be used: every broken rule is named, with its place, before anything runs."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +26,13 @@ def test_a_valid_definition_is_drawn(idle: Live) -> None:
     assert [node["name"] for node in result["graph"]["nodes"]] == ["a", "c", "x", "y", "z"]
     edges = {(edge["source"], edge["target"], edge["kind"]) for edge in result["graph"]["edges"]}
     assert {("a", "c", "SEQUENCE"), ("c", "x", "THEN"), ("c", "y", "ELSE")} <= edges
+
+
+def test_the_definition_of_the_documentation_is_valid(idle: Live) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/workflows.md").read_text()
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    result = idle.http.post(f"{PATH}/validate", content=text, headers=YAML_TYPE).json()
+    assert (result["errors"], result["warnings"]) == ([], [])
 
 
 @pytest.mark.parametrize("kind", ["handler", "Pipeline", "OPERATION", "lambda"])
@@ -77,6 +86,8 @@ def test_every_broken_rule_is_reported_at_once(idle: Live) -> None:
         ("params.count.nonsense()", "nonsense"),
         ("nonsense(params.count)", "nonsense"),
         ("params.count >", "column"),
+        ("params.count", "true or false"),
+        ("params.share * 2 > 1", "params.share = 1.5"),
         ("other.count > 1", "other"),
         ("run.nothing == 1", "nothing"),
     ],
@@ -85,7 +96,7 @@ def test_an_expression_is_checked_when_it_is_written(idle: Live, condition: str,
     body = definition(
         {"name": "c", "type": "CHOICE", "condition": condition, "then_step": "x"},
         wait("x"),
-        parameters=[{"name": "count", "type": "integer"}, {"name": "text"}],
+        parameters=[{"name": "count", "type": "integer"}, {"name": "text"}, {"name": "share", "type": "number"}],
     )
     errors = validated(idle, body)["errors"]
     assert [one["field"] for one in errors] == ["steps[0].condition"]

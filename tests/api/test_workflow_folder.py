@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
+import tempfile
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
+from api.one_service import service
 from api.workflow_texts import YAML
 
 from rgrid.api.grid import Grid
@@ -134,3 +137,21 @@ def test_a_folder_that_is_not_there_stops_nothing(with_folder: Callable[[Test], 
         assert await folder.version("here") == 1
 
     with_folder(test)
+
+
+def test_a_service_follows_the_folder_that_it_is_told() -> None:
+    with tempfile.TemporaryDirectory(prefix="rgrid-flows-", dir="/tmp") as name:
+        home, flows = Path(name), Path(name) / "flows"
+        home.chmod(0o755)  # Postgres has a user of its own when this one is root
+        flows.mkdir()
+        (flows / "nap.yaml").write_text(PAUSE)
+        (flows / "bad.yaml").write_text("steps: []")
+        with service(home, slots=0, workflows=flows) as live:
+            shown = live.http.get("/api/v1/workflows/definitions/nap").json()
+            assert (shown["version"], shown["created_by"]) == (1, "system")
+            (flows / "nap.yaml").write_text(PAUSE.replace("duration_seconds: 1", "duration_seconds: 2"))
+            give_up = time.monotonic() + 60
+            while live.http.get("/api/v1/workflows/definitions/nap").json()["version"] == 1:
+                assert time.monotonic() < give_up
+                time.sleep(0.1)
+        assert f"{flows}/bad.yaml:1: steps: Expected at least 1 items, got 0." in (home / "service.log").read_text()

@@ -144,12 +144,17 @@ def test_parameters_that_nobody_names_are_found() -> None:
 
 def test_samples_are_made_where_all_types_are_known() -> None:
     declared = [Parameter(name="n", type="number"), Parameter(name="s"), Parameter(name="o", type="object")]
-    assert [one["params"] for one in expressions.samples("params.n > 1 && params.s == run.id", declared)] == [
-        {"n": 1, "s": "a"},
-        {"n": 1.5, "s": "a"},
-    ]
-    for open_ended in ("params.o.x", "params", "steps.a.output.x + params.n", "params.undeclared", "item"):
-        assert expressions.samples(open_ended, declared) == []
+
+    def samples(expression: str) -> tuple[list[dict[str, Any]], str]:
+        place = expressions.Place(step="a", field="condition", expression=expression, wants="condition")
+        found, wants = expressions.samples(place, declared)
+        return [one["params"] for one in found], wants
+
+    assert samples("params.n > 1 && params.s == run.id") == ([{"n": 1, "s": "a"}, {"n": 1.5, "s": "a"}], "condition")
+    assert samples("params.o.x") == ([{"o": {}}], "any")
+    assert samples("true") == ([{}], "condition")
+    for open_ended in ("params", "steps.a.output.x + params.n", "params.undeclared", "item"):
+        assert samples(open_ended) == ([], "any")
 
 
 def _escaped(value: Any) -> Any:

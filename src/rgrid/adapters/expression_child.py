@@ -31,6 +31,13 @@ _BUILT_IN: Final = frozenset(
     | {"getSeconds", "getMilliseconds", "of", "ofNonZeroValue", "none", "hasValue", "value", "or", "orValue", "optMap"}
 )
 
+_WANTED: Final[Mapping[str, tuple[Any, str]]] = {
+    "any": (object, "anything"),
+    "condition": (bool, "true or false"),
+    "time": ((datetime, str), "a time"),
+    "list": (list, "a list"),
+}
+
 
 def load() -> Any:
     """The package's evaluator without its command line, which takes longer to load than everything else together."""
@@ -75,9 +82,9 @@ class Language:
             raise Refused("RESOURCE", f"The result takes more than {RESULT_MAX_BYTES // 1024 // 1024} MiB.")
         return result
 
-    def fault(self, expression: str, samples: list[dict[str, Any]]) -> str | None:
-        """What is wrong with an expression before anything is known: its spelling, a function that isn't there, or
-        types that don't go together in any of the samples."""
+    def fault(self, expression: str, samples: list[dict[str, Any]], wants: str) -> str | None:
+        """What is wrong with an expression before anything is known: its spelling, a function that isn't there, types
+        that don't go together in one of the samples, or what comes of it."""
         try:
             program = self._cel.compile(expression)
         except (ValueError, RuntimeError) as bad:
@@ -85,17 +92,18 @@ class Language:
         unknown = [name for name in program.functions() if name[0].isalpha() and name not in self.functions]
         if unknown:
             return f"There is no function {unknown[0]}."
-        found = None
         for sample in samples:
             try:
-                program.execute(self.context(sample))
+                result = program.execute(self.context(sample))
             except TypeError as bad:
-                found = said(bad)
+                return f"{said(bad)}{_shown(sample)}"
             except (ArithmeticError, LookupError, RuntimeError, ValueError):
-                return None
-            else:
-                return None
-        return found
+                # That may be for the value of the sample.
+                continue
+            kinds, told = _WANTED[wants]
+            if not isinstance(result, kinds):
+                return f"It must be {told}.{_shown(sample)}"
+        return None
 
     def _plain(self, value: Any) -> Any:
         """As JSON has it."""
@@ -131,10 +139,15 @@ def said(error: Exception) -> str:
         position, _, why = place.partition(": ")
         line, _, column = position.partition(":")
         text = f"line {line}, column {column}: {why}" if column else place
-    for hint in (" Check ", " CEL does not coerce", " Convert explicitly"):
+    for hint in (" expecting {", " Check ", " CEL does not coerce", " Convert explicitly"):
         text = text.partition(hint)[0]
     text = " ".join(text.split())[:MESSAGE_MAX].rstrip(". ")
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def _shown(sample: Mapping[str, Any]) -> str:
+    values = ", ".join(f"params.{name} = {msgspec.json.encode(one).decode()}" for name, one in sample["params"].items())
+    return f" With {values}."[:MESSAGE_MAX] if values else ""
 
 
 def _key(name: Any) -> str:
@@ -182,9 +195,9 @@ def answer(language: Language, request: Mapping[str, Any]) -> bytes:
     bounded = Bounded()
     if "checks" in request:
         faults = []
-        for expression, samples in request["checks"]:
+        for expression, samples, wants in request["checks"]:
             with bounded:
-                faults.append(language.fault(expression, samples))
+                faults.append(language.fault(expression, samples, wants))
         return msgspec.json.encode(faults)
     results: list[tuple[msgspec.Raw | None, str | None, str | None]] = []
     context, total = None, 0

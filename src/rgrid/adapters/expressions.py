@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import msgspec
 
@@ -41,10 +41,11 @@ class ExpressionFailed(Exception):
 
 class Check(msgspec.Struct, frozen=True):
     """An expression before it is used, with values that its variables might have; without any, only its spelling and
-    functions are checked."""
+    functions are checked. `wants` is what must come of each."""
 
     expression: str
     samples: list[dict[str, Any]] = []
+    wants: Literal["any", "condition", "time", "list"] = "any"
 
 
 class Evaluator:
@@ -121,7 +122,9 @@ class Evaluator:
         return {expression: value for expression, (value, _, _) in zip(expressions, results, strict=True)}
 
     async def _faults(self, checks: Sequence[Check]) -> list[str | None]:
-        found: list[str | None] = await self._ask({"checks": [(one.expression, one.samples) for one in checks]})
+        found: list[str | None] = await self._ask(
+            {"checks": [(one.expression, one.samples, one.wants) for one in checks]}
+        )
         return found
 
     async def _fault(self, check: Check) -> str | None:

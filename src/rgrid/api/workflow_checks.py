@@ -66,7 +66,7 @@ async def _templates(grid: Grid, document: Document) -> Mapping[int, Sequence[tu
 
 async def _spelling(grid: Grid, document: Document) -> Sequence[Complaint]:
     places, _ = expressions.places(document)
-    checks = [Check(one.expression, expressions.samples(one.expression, document.parameters)) for one in places]
+    checks = [Check(one.expression, *expressions.samples(one, document.parameters)) for one in places]
     faults = await grid.evaluator.faults(checks)
     return [
         Complaint(code="bad_expression", message=fault, step=place.step, field=place.field)

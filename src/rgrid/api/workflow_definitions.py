@@ -35,7 +35,6 @@ from rgrid.workflows.issues import Issue
 
 _PATH: Final = "/api/v1/workflows/definitions"
 _TAGS: Final = ("workflows",)
-_FORMATS: Final = dict.fromkeys(("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"), read_yaml)
 
 
 class DefinitionFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,7 +176,7 @@ def operations(grid: Grid) -> list[Operation]:
             **more,
         )
 
-    written = {"body": WorkflowDefinitionInput, "body_formats": _FORMATS}
+    written = {"body": WorkflowDefinitionInput, "body_formats": {"application/yaml": read_yaml}}
     return [
         operation(
             "GET", "", "read", controllers.listed, {200: Page[WorkflowDefinitionSummary]}, "page",

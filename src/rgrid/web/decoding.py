@@ -17,6 +17,7 @@ from rgrid.web.problems import UnsupportedMediaType
 PARAMETERS_MAX: Final = 1000
 SHOWN_MAX: Final = 300
 _JSON_TYPES: Final = frozenset({"application/json", "application/merge-patch+json"})
+_YAML_TYPES: Final = frozenset({"application/x-yaml", "text/yaml", "text/x-yaml"})  # what it was called before RFC 9512
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 _INT: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _FLOAT: Final = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?", re.ASCII)
@@ -54,10 +55,11 @@ class BodyDecoder:
     def read(self, raw: bytes, content_type: str | None) -> tuple[Any, Written | None]:
         """The checked body, and how it was written unless that is JSON. Raises as `decode` does."""
         media = (content_type or "").partition(";")[0].strip().lower()
-        if media not in self._formats:
+        known = "application/yaml" if media in _YAML_TYPES else media
+        if known not in self._formats:
             return self.decode(raw, content_type), None
         check_media_type(content_type, media)
-        written = self._formats[media](raw)
+        written = self._formats[known](raw)
         return self.take(written, lines=True), written
 
     def take(self, written: Written, *, lines: bool = False) -> Any:

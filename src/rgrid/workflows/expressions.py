@@ -22,7 +22,10 @@ _SAMPLES: Final[Mapping[str, list[Any]]] = {
     "boolean": [True],
     "date": ["2026-01-09"],
     "datetime": ["2026-01-09T00:00:00Z"],
+    "array": [[]],
+    "object": [{}],
 }
+_SCALARS: Final = frozenset({"string", "integer", "number", "boolean", "date", "datetime"})
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,20 +105,20 @@ def unused_parameters(document: Document) -> list[str]:
     return [parameter.name for parameter in document.parameters if parameter.name not in used]
 
 
-def samples(expression: str, parameters: Collection[Parameter]) -> list[dict[str, Any]]:
-    """Values that its variables might have, so that trying them out tells whether its types go together; none when it
-    refers to something whose type is known only when it runs."""
-    used = references(expression)
+def samples(place: Place, parameters: Collection[Parameter]) -> tuple[list[dict[str, Any]], Wants]:
+    """Values that its variables might have, so that trying them out tells whether its types go together, and what must
+    come of it. None when it refers to something whose type is known only when it runs."""
+    used = references(place.expression)
     kinds = {parameter.name: parameter.type for parameter in parameters}
-    if used.params is None or used.steps is None or used.steps or used.others - {"run"}:
-        return []
-    if any(kinds.get(name) not in _SAMPLES for name in used.params):
-        return []
+    if used.params is None or used.steps is None or used.steps or used.others - {"run"} or used.params - kinds.keys():
+        return [], "any"
     run = {"id": "run_00000000000000000000000000", "partition": None}
-    return [
+    found = [
         {"params": {name: _SAMPLES[kinds[name]][-1 if last else 0] for name in used.params}, "run": run}
         for last in ((False, True) if any(kinds[name] == "number" for name in used.params) else (False,))
     ]
+    # What is in a list or an object nobody knows, so what comes of it may be anything.
+    return found, place.wants if all(kinds[name] in _SCALARS for name in used.params) else "any"
 
 
 def _own(step: Step) -> Iterator[Place]:
