@@ -22,6 +22,7 @@ HEAVY = (
     "rich",
     "websockets",
     "uvloop",
+    "yaml",
 )
 
 
@@ -60,7 +61,8 @@ def test_no_command_stands_in_two_groups() -> None:
 def test_commands_that_talk_to_a_service_load_nothing_heavy(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom rgrid.cli.main import main\n"
-        "for words in (['whoami'], ['list'], ['status', 'x'], ['run', 'x.py'], ['logs', 'x'], ['keys', 'list'], []):\n"
+        "for words in (['whoami'], ['list'], ['status', 'x'], ['run', 'x.py'], ['logs', 'x'], ['keys', 'list'], [],\n"
+        "              ['workflows', 'list'], ['workflows', 'watch', 'x'], ['schedules', 'preview']):\n"
         "    main(words)\n"
         f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])"
     )

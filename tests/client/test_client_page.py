@@ -17,6 +17,14 @@ SAYS = {
     "Follow the log": "stdout line 0\nstdout line 1\nstdout line 2\ncompleted\n",
     "Find executions": "listed {'team': 'sales'}\n",
     "Batches": "completed\n0 0\n1 1\n2 4\n",
+    "Workflows": (
+        "True 1\nCOMPLETED [('count', 'COMPLETED'), ('are_two', 'COMPLETED'), ('celebrate', 'COMPLETED')]\n"
+        'count {"row_count": 2}\ncelebrate two\n'
+    ),
+    "Schedules": (
+        "2026-03-02T06:00:00-05:00 2026-03-02T11:00:00+00:00\n"
+        "2026-03-09T06:00:00-04:00 2026-03-09T10:00:00+00:00\nTrue 5\ncompleted\n"
+    ),
     "What it costs": "True\n100\nFalse\n",
     "On asyncio": "[0, 1, 4, 9]\nTrue\n",
     "When something goes wrong": "404 not_found\n",

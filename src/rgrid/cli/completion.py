@@ -82,7 +82,14 @@ _LISTS: Final = {
     "key_id": ("/keys", "id"),
     "key_ids": ("/keys", "id"),
     "runtime": ("/runtimes", "name"),
+    "workflow_name": ("/workflows/definitions", "name"),
+    "names": ("/workflows/definitions", "name"),
+    "run_id": ("/workflows/runs", "run_id"),
+    "schedule_name": ("/schedules", "name"),
+    "schedule_names": ("/schedules", "name"),
 }
+# What is looked for in more than one list.
+_BOTH: Final = {"workflow_or_run": ("workflow_name", "run_id")}
 _METAVARS: Final = {"FILE": FILES, "FILES": FILES, "SCRIPT": FILES, "DIR": FOLDERS}
 
 
@@ -205,8 +212,10 @@ def _values(action: argparse.Action, name: str) -> Iterator[Offer]:
         yield Offer(_METAVARS[metavar])
     elif action.dest == "profile":
         yield from _profiles()
-    elif action.dest in _LISTS:
-        yield from _known(action.dest, name)
+    else:
+        for dest in _BOTH.get(action.dest, (action.dest,)):
+            if dest in _LISTS:
+                yield from _known(dest, name)
 
 
 def _profiles() -> Iterator[Offer]:

@@ -16,11 +16,17 @@ class Rows(NamedTuple):
         return {"data": self.rows, "pagination": {"total": self.total, "shown": len(self.rows)}}
 
 
-def fetch(client: Client, path: str, query: Mapping[str, object] | None = None, wanted: int | None = None) -> Rows:
+def fetch(
+    client: Client,
+    path: str,
+    query: Mapping[str, object] | None = None,
+    wanted: int | None = None,
+    page_max: int = PAGE_MAX,
+) -> Rows:
     """The first `wanted` rows of a list, or all of them."""
     rows: list[dict[str, Any]] = []
     total = 0
-    limit = PAGE_MAX if wanted is None else min(wanted, PAGE_MAX)
+    limit = page_max if wanted is None else min(wanted, page_max)
     for page in client.pages(path, {**(query or {}), "limit": limit}):
         rows += page["data"]
         total = page["pagination"]["total"]

@@ -52,6 +52,10 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "batch": Command("batch", "list, watch, download, cancel and retry batches"),
         "events": Command("executions", "show every recorded step of an execution"),
     },
+    "Describe what runs when": {
+        "workflows": Command("workflows.command", "apply, trigger, watch, retry and draw workflows"),
+        "schedules": Command("schedules.command", "create, preview, pause and backfill schedules"),
+    },
     "Look around": {
         "whoami": Command("login", "show which service and which key is in use"),
         "health": Command("overview", "show how the service is"),
@@ -81,6 +85,8 @@ ALIASES: Final = {
     "execution": "list",
     "executions": "list",
     "batches": "batch",
+    "workflow": "workflows",
+    "schedule": "schedules",
 }
 # What may stand before the command, and whether a value follows.
 GLOBAL_OPTIONS: Final = {"--json": False, "--profile": True, "--api-url": True, "--api-key": True}
@@ -94,12 +100,25 @@ Examples:
   rgrid list --status failed --json       for programs
 
 Every command has --help and --json."""
+# Where the first word of what is missing says in which list to look.
+LISTS: Final = {
+    "Workflow run": "rgrid workflows runs",
+    "Workflow": "rgrid workflows list",
+    "Schedule": "rgrid schedules list",
+    "Batch": "rgrid batch list",
+}
 NEXT: Final = {
     "credentials_missing": "rgrid login",
     "credentials_malformed": "rgrid login",
     "credentials_invalid": "rgrid login",
     "scope_missing": "rgrid whoami",
     "not_found": "rgrid list",
+    "invalid_params": "rgrid workflows show NAME",
+    "workflow_inactive": "rgrid workflows list --inactive",
+    "partition_active": "rgrid workflows runs --status RUNNING",
+    "unknown_target": "rgrid workflows list",
+    "bad_cron": "rgrid schedules preview --cron EXPRESSION",
+    "bad_timezone": "rgrid schedules preview --cron EXPRESSION --timezone ZONE",
     "unknown_runtime": "rgrid runtimes",
     "illegal_transition": "rgrid status ID",
     "spending_limit_exceeded": "rgrid cost show-limit",
@@ -267,5 +286,11 @@ def _help(words: list[str]) -> int:
 
 def _next(code: str, message: str) -> str | None:
     following = NEXT.get(code)
-    named = re.search(r"exec_[0-9A-Z]+", message)
-    return following.replace("ID", named[0]) if following and named else following
+    if code == "not_found":
+        return next((said for kind, said in LISTS.items() if message.startswith(kind)), following)
+    named = re.search(r"(exec|run)_[0-9A-Z]+", message)
+    if following is None or named is None:
+        return following
+    return following.replace("status ID", "workflows show ID" if named[1] == "run" else "status ID").replace(
+        "ID", named[0]
+    )

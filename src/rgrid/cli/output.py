@@ -17,7 +17,9 @@ BAR_WIDTH: Final = 24
 CELL_MIN: Final = 10
 WRAP_MIN: Final = 20
 COLUMNS_MIN: Final = 2
-WHOLE: Final = frozenset({"ID", "EXECUTION", "BATCH", "STATUS", "CREATED", "WHEN", "SEEN", "LAST USED"})
+WHOLE: Final = frozenset(
+    {"ID", "EXECUTION", "BATCH", "STATUS", "CREATED", "WHEN", "SEEN", "LAST USED", "DUE", "LOCAL TIME", "UTC"}
+)
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 BAR_EVERY_MS: Final = 100
 _COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}
@@ -36,6 +38,11 @@ STATUS_COLOURS: Final = {
     "rotating": "yellow",
     "draining": "yellow",
     "running": "blue",
+    "waiting": "blue",
+    "partial": "yellow",
+    "cancelling": "yellow",
+    "missed": "red",
+    "skipped": "dim",
 }
 
 
@@ -96,8 +103,9 @@ class Console:
             return text
         return f"\033[{_COLOURS[colour]}m{text}\033[0m"
 
-    def status(self, text: str) -> str:
-        return self.paint(text, STATUS_COLOURS.get(text))
+    def status(self, text: str, shown: str | None = None) -> str:
+        """A status in its colour, or what is shown for it."""
+        return self.paint(text if shown is None else shown, STATUS_COLOURS.get(text.lower()))
 
     def table(self, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Columns as wide as their widest cell; on a terminal that is too narrow for that, long cells are cut. A column

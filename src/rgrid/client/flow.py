@@ -140,8 +140,8 @@ class Flow:
         script_timeout_seconds: int | None = None,
         **options: Unpack[ExecutionOptions],
     ) -> "Flow":
-        """A script on the grid: its text, or the file that holds it."""
-        text = script.read_text(encoding="utf-8") if isinstance(script, Path) else script
+        """A script on the grid: the file that holds it, or its text, in which `${…}` is an expression as elsewhere."""
+        text = script.read_text(encoding="utf-8").replace("${", "$${") if isinstance(script, Path) else script
         given = dict(options)
         own = {word: given.pop(word) for word in StepOptions.__annotations__ if word in given}
         template = {"script_content": text, **given, **_given(timeout_seconds=script_timeout_seconds)}

@@ -16,7 +16,7 @@ import msgspec
 from rgrid.client.answers import Action
 from rgrid.client.blocking import Blocking, blocking, iterating
 from rgrid.client.calls import PAGE_MAX, Calls
-from rgrid.client.workflow_answers import Backfilled, Due, Schedule, ScheduleRun, Timing, Triggered
+from rgrid.client.workflow_answers import Backfilled, Due, Exclusion, Schedule, ScheduleRun, Triggered
 
 COUNT: Final = 5
 
@@ -46,6 +46,22 @@ class NewSchedule(msgspec.Struct, omit_defaults=True):
     end_at: datetime | None = None
     description: str | None = None
     tags: list[str] | None = None
+    exclusions: list[Exclusion] = []
+    pause_after_failures: int | None = None
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When something would be due. Exactly one of the first three."""
+
+    cron_expression: str | None = None
+    interval_seconds: int | None = None
+    run_at: datetime | None = None
+    timezone: str | None = None
+    dst_gap: str | None = None
+    dst_fold: str | None = None
+    start_at: datetime | None = None
+    end_at: datetime | None = None
+    exclusions: list[Exclusion] = []
 
 
 class Schedules:
@@ -78,8 +94,10 @@ class Schedules:
     async def enable(self, schedule_id: str) -> Action:
         return msgspec.convert(await self._calls.document("POST", f"{_path(schedule_id)}/enable"), Action)
 
-    async def disable(self, schedule_id: str) -> Action:
-        return msgspec.convert(await self._calls.document("POST", f"{_path(schedule_id)}/disable"), Action)
+    async def disable(self, schedule_id: str, note: str | None = None) -> Action:
+        """Lets nothing be due; what runs goes on."""
+        body = {"note": note} if note else None
+        return msgspec.convert(await self._calls.document("POST", f"{_path(schedule_id)}/disable", body=body), Action)
 
     async def run_now(self, schedule_id: str, params: Mapping[str, Any] | None = None) -> Triggered:
         """Starts its target at once; `params` are laid over the stored ones."""

@@ -3,9 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
-
-from rgrid.client.answers import Action, Answer
+from rgrid.client.answers import Action, Answer, LogLine
 
 RUN_OVER: Final = frozenset({"COMPLETED", "PARTIAL", "FAILED", "CANCELLED"})
 
@@ -83,8 +81,18 @@ class Workflow(WorkflowRow, frozen=True, kw_only=True):
     defaults: dict[str, Any] = {}
 
 
+class PlannedStep(Answer, frozen=True, kw_only=True):
+    """What would become of a step: `run` or `reuse`."""
+
+    step_name: str
+    step_type: str
+    action: str
+    expected_ms: int | None = None
+    expected_cost_micros: int | None = None
+
+
 class Triggered(Answer, frozen=True, kw_only=True):
-    """Something was started. `run_id` is `run_…`, or what else a schedule starts."""
+    """Something was started. `run_id` is `run_…`, or what else a schedule starts; a dry run has a plan."""
 
     run_id: str
     status: str
@@ -92,6 +100,7 @@ class Triggered(Answer, frozen=True, kw_only=True):
     target_type: str = "WORKFLOW"
     workflow_name: str | None = None
     schedule_run_id: str | None = None
+    plan: list[PlannedStep] | None = None
 
 
 class RunRow(Answer, frozen=True, kw_only=True):
@@ -148,6 +157,12 @@ class Step(Answer, frozen=True, kw_only=True):
     fetch_id: str | None = None
     child_run_ids: list[str] = []
     next_attempt_at: datetime | None = None
+    wakes_at: datetime | None = None
+    signal: str | None = None
+    items_total: int | None = None
+    items_ended: int = 0
+    items_failed: int = 0
+    warnings: list[str] = []
 
 
 class Run(RunRow, frozen=True, kw_only=True):
@@ -167,6 +182,8 @@ class Run(RunRow, frozen=True, kw_only=True):
     schedule_id: str | None = None
     created_by: str | None = None
     cancel_requested_at: datetime | None = None
+    paused_at: datetime | None = None
+    pause_note: str | None = None
 
     def last_tries(self) -> list[Step]:
         """One record for each step, in the order of the document: its last try."""
@@ -174,6 +191,55 @@ class Run(RunRow, frozen=True, kw_only=True):
         for step in sorted(self.steps, key=lambda each: (each.step_order, each.attempt)):
             last[step.step_name] = step
         return list(last.values())
+
+
+class RetryPlan(Answer, frozen=True, kw_only=True):
+    """What a retry would do, and what it is expected to take."""
+
+    run_id: str
+    workflow_name: str
+    workflow_version: int
+    from_step: str
+    steps: list[PlannedStep]
+    expected_ms: int | None = None
+    expected_cost_micros: int | None = None
+    cost_display: str | None = None
+
+
+class RunLine(LogLine, frozen=True, kw_only=True):
+    """A line of a run, and of which try of which step it is; `run_id` is a child's where that printed it."""
+
+    run_id: str
+    step_name: str
+    step_attempt: int
+
+
+class BulkItem(Answer, frozen=True, kw_only=True):
+    """What came of one run: `new_run_id` for a retry, `error` when it was refused."""
+
+    run_id: str
+    status: str
+    new_run_id: str | None = None
+    code: str | None = None
+    error: str | None = None
+
+
+class Bulk(Answer, frozen=True, kw_only=True):
+    """What came of an action on all runs that a filter means."""
+
+    dry_run: bool
+    matched: int
+    done: int
+    refused: int
+    runs: list[BulkItem]
+
+
+class Exclusion(Answer, frozen=True, kw_only=True):
+    """Local dates, both inclusive, on which nothing fires."""
+
+    first: str
+    last: str
+    reason: str | None = None
 
 
 class Schedule(Answer, frozen=True, kw_only=True):
@@ -202,6 +268,9 @@ class Schedule(Answer, frozen=True, kw_only=True):
     catch_up_limit: int = 10
     start_at: datetime | None = None
     end_at: datetime | None = None
+    exclusions: list[Exclusion] = []
+    pause_after_failures: int | None = None
+    note: str | None = None
     tags: list[str] = []
     last_run_at: datetime | None = None
     next_run_at: datetime | None = None
@@ -239,7 +308,7 @@ class ScheduleRun(Answer, frozen=True, kw_only=True):
 
 class Due(Answer, frozen=True, kw_only=True):
     """A time to come: as an instant, and as a clock in the schedule's zone shows it. `dst` marks times that a change of
-    the clock moved or doubled."""
+    the clock puts off (`gap`) or lets come twice (`fold`)."""
 
     next_run_at: datetime
     local_time: str
@@ -249,6 +318,7 @@ class Due(Answer, frozen=True, kw_only=True):
     cron_expression: str | None = None
     interval_seconds: int | None = None
     dst: str | None = None
+    expected_cost_micros: int | None = None
 
 
 class Backfilled(Action, frozen=True, kw_only=True):
@@ -258,12 +328,3 @@ class Backfilled(Action, frozen=True, kw_only=True):
     skipped: int
     occurrences: list[datetime]
     schedule_run_ids: list[str]
-
-
-class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """When something is due, before it is saved: exactly one of the first three."""
-
-    cron_expression: str | None = None
-    interval_seconds: int | None = None
-    run_at: datetime | None = None
-    timezone: str = "UTC"

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from rgrid.client.answers import Action, EventRecord, LogLine, Page
+from rgrid.client.answers import Action, EventRecord, Page
 from rgrid.client.blocking import Blocking, blocking, iterating
 from rgrid.client.calls import PAGE_MAX, Calls, Submission
 from rgrid.client.flow import Flow
@@ -23,8 +23,11 @@ from rgrid.client.problems import GridError
 from rgrid.client.transfers import sha256_of
 from rgrid.client.workflow_answers import (
     Applied,
+    Bulk,
     Graph,
+    RetryPlan,
     Run,
+    RunLine,
     RunRow,
     Step,
     Triggered,
@@ -127,24 +130,42 @@ class Workflows:
         """Its steps with their states, and what depends on what."""
         return msgspec.convert(await self._calls.document("GET", f"{run_path(run_id)}/graph"), Graph)
 
-    async def logs(self, run_id: str, step: str | None = None) -> AsyncGenerator[tuple[Step, LogLine], None]:
-        """What the scripts of its steps have printed, step by step, each line with the try that printed it."""
-        tries = [
-            each for each in (await self.run(run_id)).steps if each.execution_id and step in (None, each.step_name)
-        ]
-        for each in tries:
-            assert each.execution_id is not None
-            async for line in self._calls.logs(each.execution_id):
-                yield each, line
+    async def logs(
+        self, run_id: str, step: str | None = None, *, include_children: bool = True
+    ) -> AsyncGenerator[RunLine, None]:
+        """What the scripts of its steps have printed so far, of one step or of all."""
+        query = {"limit": PAGE_MAX, "step": step, "include_children": include_children}
+        async for page in self._calls.pages(f"{run_path(run_id)}/logs", query):
+            for line in msgspec.convert(page["data"], Sequence[RunLine]):
+                yield line
 
-    async def cancel(self, run_id: str, reason: str | None = None) -> Action:
-        body = {"reason": reason} if reason else None
-        return msgspec.convert(await self._calls.document("POST", f"{run_path(run_id)}/cancel", body=body), Action)
+    async def cancel(self, run_id: str, reason: str | None = None, *, force: bool = False) -> Action:
+        """Stops it; with `force` what runs gets no time to end by itself."""
+        body: dict[str, Any] = {"reason": reason} if reason else {}
+        if force:
+            body["force"] = True
+        answer = await self._calls.document("POST", f"{run_path(run_id)}/cancel", body=body or None)
+        return msgspec.convert(answer, Action)
+
+    async def cancel_many(self, /, *, dry_run: bool = False, **filters: object) -> Bulk:
+        """Stops every run that matches; the filters are those of `runs`."""
+        query = {**filters, "dry_run": dry_run}
+        return msgspec.convert(await self._calls.document("POST", "/workflows/runs/bulk-cancel", query=query), Bulk)
 
     async def retry(self, run_id: str, from_step: str | None = None) -> Triggered:
         """A new run from a step on, the first that failed if none is named; what came before keeps its outputs."""
         query = {"from_step": from_step}
         return msgspec.convert(await self._calls.document("POST", f"{run_path(run_id)}/retry", query=query), Triggered)
+
+    async def retry_many(self, /, *, dry_run: bool = False, **filters: object) -> Bulk:
+        """Retries every run that matches, each from the first step that failed; the filters are those of `runs`."""
+        query = {**filters, "dry_run": dry_run}
+        return msgspec.convert(await self._calls.document("POST", "/workflows/runs/bulk-retry", query=query), Bulk)
+
+    async def plan(self, run_id: str, from_step: str | None = None) -> RetryPlan:
+        """What `retry` would do; nothing begins."""
+        query = {"from_step": from_step, "plan": True}
+        return msgspec.convert(await self._calls.document("POST", f"{run_path(run_id)}/retry", query=query), RetryPlan)
 
     async def pause(self, run_id: str, note: str | None = None) -> Action:
         """Lets nothing new start; what runs goes on."""
@@ -153,6 +174,11 @@ class Workflows:
 
     async def resume(self, run_id: str) -> Action:
         return msgspec.convert(await self._calls.document("POST", f"{run_path(run_id)}/resume"), Action)
+
+    async def signal(self, run_id: str, name: str, payload: Mapping[str, Any] | None = None) -> Action:
+        """Tells a run of what one of its WAITs waits for, now or later."""
+        path = f"{run_path(run_id)}/signals/{quote(name, safe='')}"
+        return msgspec.convert(await self._calls.document("POST", path, body={"payload": dict(payload or {})}), Action)
 
     async def watch(self, run_id: str) -> AsyncGenerator[Run, None]:
         """The run each time it changed, to its end."""
@@ -211,9 +237,13 @@ class BlockingWorkflows(Blocking[Workflows]):
     graph = blocking(Workflows.graph)
     logs = iterating(Workflows.logs)
     cancel = blocking(Workflows.cancel)
+    cancel_many = blocking(Workflows.cancel_many)
     retry = blocking(Workflows.retry)
+    retry_many = blocking(Workflows.retry_many)
+    plan = blocking(Workflows.plan)
     pause = blocking(Workflows.pause)
     resume = blocking(Workflows.resume)
+    signal = blocking(Workflows.signal)
     watch = iterating(Workflows.watch)
     wait = blocking(Workflows.wait)
     keep = blocking(Workflows.keep)

@@ -1,0 +1,1 @@
+"""`rgrid schedules`: what starts when, on the command line."""

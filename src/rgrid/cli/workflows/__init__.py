@@ -1,0 +1,1 @@
+"""`rgrid workflows`: definitions, runs and their graphs on the command line."""
