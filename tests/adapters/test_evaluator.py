@@ -220,6 +220,21 @@ def test_a_tree_that_cannot_be_resolved_says_why(tree: Any, category: str) -> No
     with_evaluator(check)
 
 
+def test_variables_that_json_does_not_have_are_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+
+    async def check(evaluator: Evaluator) -> None:
+        for value in (object(), "\ud800", deep):
+            with pytest.raises(ExpressionFailed) as failed:
+                await evaluator.evaluate("params.x", {"params": {"x": value, "y": 1}})
+            assert failed.value.category == "CONFIGURATION"
+            assert await evaluator.evaluate("params.y", {"params": {"x": value, "y": 1}}) == 1
+
+    with_evaluator(check)
+
+
 def test_a_condition_is_true_or_false() -> None:
     async def check(evaluator: Evaluator) -> None:
         assert await evaluator.condition("params.a == 1", VARIABLES) is True

@@ -137,7 +137,7 @@ class Evaluator:
     async def _ask(self, request: Any) -> Any:
         try:
             data = msgspec.json.encode(request)
-        except (TypeError, ValueError) as bad:
+        except (TypeError, ValueError, OverflowError, RecursionError) as bad:
             raise ExpressionFailed("CONFIGURATION", f"The variables are not JSON: {bad}") from None
         if len(data) > REQUEST_MAX_BYTES:
             raise ExpressionFailed("RESOURCE", f"The variables take more than {REQUEST_MAX_BYTES >> 20} MiB.")
