@@ -12,7 +12,7 @@ class Issue(msgspec.Struct, frozen=True):
     field: str | None
 
 
-class Place(msgspec.Struct, frozen=True):
+class StepAt(msgspec.Struct, frozen=True):
     """A step in the list of a definition."""
 
     index: int

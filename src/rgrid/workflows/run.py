@@ -49,6 +49,7 @@ from rgrid.workflows.run_state import INITIAL, Run, evolve
 
 MAP_ITEMS_MAX: Final = 10_000
 SIGNALS_MAX: Final = 100
+PAYLOAD_BYTES_MAX: Final = OUTPUT_BYTES_MAX // 2  # it is handed on with a word about who sent it
 
 
 def decide(command: RunCommand, state: Run, now: datetime) -> Sequence[RunEvent]:
@@ -276,8 +277,8 @@ def _signal(command: SendSignal, state: Run, now: datetime) -> Sequence[RunEvent
         raise _too_late(state)
     if not any(outline.signal == command.name for outline in state.plan.outlines.values()):
         raise Invalid(f"No step of this run waits for {command.name}.", code="unknown_signal")
-    if size_bytes(command.payload) > OUTPUT_BYTES_MAX // 2:
-        raise Invalid(f"A payload has up to {OUTPUT_BYTES_MAX // 2} bytes.", code="payload_too_large")
+    if size_bytes(command.payload) > PAYLOAD_BYTES_MAX:
+        raise Invalid(f"A payload has up to {PAYLOAD_BYTES_MAX} bytes as JSON.", code="payload_too_large")
     received = SignalReceived(name=command.name, payload=command.payload, sent_by=command.sent_by, received_at=now)
     waiting = [name for name, step in state.steps.items() if step.status == "WAITING" and step.signal == command.name]
     if not waiting and len(state.signals) >= SIGNALS_MAX:

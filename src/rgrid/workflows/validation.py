@@ -9,7 +9,7 @@ import msgspec
 from rgrid.workflows import expressions
 from rgrid.workflows.document import Document, Parameter, Step, outline
 from rgrid.workflows.expressions import Complaint
-from rgrid.workflows.issues import Issue, Place
+from rgrid.workflows.issues import Issue, StepAt
 from rgrid.workflows.parameters import mismatch
 from rgrid.workflows.plan import Plan, cycle, plan_of
 from rgrid.workflows.step_rules import fields_of_type, handler_params, target_params
@@ -43,11 +43,11 @@ def problems(document: Document, known: Known) -> tuple[list[Issue], list[Issue]
     plan = plan_of([outline(step) for step in document.steps], document.policy)
     errors = [*_parameters(document), *_names(document)]
     for index, step in enumerate(document.steps):
-        place = Place(index, step.name)
-        errors += fields_of_type(place, step)
-        errors += _order(place, step, document)
-        errors += _target(place, step, document, known)
-        errors += [place.issue("bad_template", why, f"params.{path}") for path, why in known.templates.get(index, ())]
+        at = StepAt(index, step.name)
+        errors += fields_of_type(at, step)
+        errors += _order(at, step, document)
+        errors += _target(at, step, document, known)
+        errors += [at.issue("bad_template", why, f"params.{path}") for path, why in known.templates.get(index, ())]
     errors += _ring(document, plan)
     errors += _of_expressions(document, [*expressions.complaints(document), *known.misspelt])
     return errors, [*_unreachable(document, plan), *_unordered(document, plan), *_unused(document), *_untimed(document)]
@@ -74,32 +74,32 @@ def _names(document: Document) -> Iterator[Issue]:
     seen: set[str] = set()
     for index, step in enumerate(document.steps):
         if step.name in seen:
-            yield Place(index, step.name).issue("duplicate_step", f"There are two steps {step.name}.", "name")
+            yield StepAt(index, step.name).issue("duplicate_step", f"There are two steps {step.name}.", "name")
         seen.add(step.name)
 
 
-def _order(place: Place, step: Step, document: Document) -> Iterator[Issue]:
+def _order(at: StepAt, step: Step, document: Document) -> Iterator[Issue]:
     """What a step waits for comes earlier, what a choice leads to comes later."""
     listed = _listed(document)
     for index, name in enumerate(step.depends_on or ()):
         field = f"depends_on[{index}]"
         if name not in listed:
-            yield place.issue("unknown_step", f"There is no step {name}.", field)
-        elif listed[name] >= place.index:
-            yield place.issue("not_earlier", f"Step {name} doesn't come before {step.name} in the list.", field)
+            yield at.issue("unknown_step", f"There is no step {name}.", field)
+        elif listed[name] >= at.index:
+            yield at.issue("not_earlier", f"Step {name} doesn't come before {step.name} in the list.", field)
     if step.type != "CHOICE":
         return
     for field, target in (("then_step", step.then_step), ("else_step", step.else_step)):
         if target is None:
             continue
         if target not in listed:
-            yield place.issue("unknown_step", f"There is no step {target}.", field)
-        elif listed[target] <= place.index:
-            yield place.issue("not_later", f"Step {target} doesn't come after {step.name} in the list.", field)
-        elif chooser := _chooser_before(document, place.index, target):
-            yield place.issue("target_of_two_choices", f"Step {target} is a target of {chooser} already.", field)
+            yield at.issue("unknown_step", f"There is no step {target}.", field)
+        elif listed[target] <= at.index:
+            yield at.issue("not_later", f"Step {target} doesn't come after {step.name} in the list.", field)
+        elif chooser := _chooser_before(document, at.index, target):
+            yield at.issue("target_of_two_choices", f"Step {target} is a target of {chooser} already.", field)
     if step.then_step is not None and step.then_step == step.else_step:
-        yield place.issue("same_target", "Both targets are the same step, so there is nothing to choose.", "else_step")
+        yield at.issue("same_target", "Both targets are the same step, so there is nothing to choose.", "else_step")
 
 
 def _chooser_before(document: Document, index: int, target: str) -> str | None:
@@ -112,25 +112,25 @@ def _listed(document: Document) -> Mapping[str, int]:
     return {step.name: index for index, step in reversed(list(enumerate(document.steps)))}
 
 
-def _target(place: Place, step: Step, document: Document, known: Known) -> Iterator[Issue]:
+def _target(at: StepAt, step: Step, document: Document, known: Known) -> Iterator[Issue]:
     name = step.target_name
     if name is None:
         return
     if step.type == "HANDLER":
         if name not in known.handlers:
-            yield place.issue("unknown_handler", f"No installed package registers the handler {name}.", "target_name")
+            yield at.issue("unknown_handler", f"No installed package registers the handler {name}.", "target_name")
         else:
-            yield from handler_params(place, step, known.handlers[name])
+            yield from handler_params(at, step, known.handlers[name])
     elif step.type == "SOURCE" and name not in known.sources:
-        yield place.issue("unknown_source", f"There is no source {name}.", "target_name")
+        yield at.issue("unknown_source", f"There is no source {name}.", "target_name")
     elif step.type in ("WORKFLOW", "MAP"):
         if _leads_back(name, document.name, known.workflows):
-            yield place.issue("recursive_workflow", f"{name} would run {document.name} within itself.", "target_name")
+            yield at.issue("recursive_workflow", f"{name} would run {document.name} within itself.", "target_name")
         elif name not in known.workflows:
-            yield place.issue("unknown_workflow", f"There is no workflow {name}.", "target_name")
+            yield at.issue("unknown_workflow", f"There is no workflow {name}.", "target_name")
         else:
             target = known.workflows[name]
-            yield from target_params(place, step, target.parameters, target.defaults)
+            yield from target_params(at, step, target.parameters, target.defaults)
 
 
 def _leads_back(name: str, home: str, workflows: Mapping[str, Target]) -> bool:
@@ -152,15 +152,15 @@ def _ring(document: Document, plan: Plan) -> Iterator[Issue]:
     if ring and len(plan.order) == len(document.steps):
         listed = _listed(document)
         first = min(ring, key=lambda name: listed[name])
-        at = ring.index(first)
-        path = " → ".join([*ring[at:], *ring[:at], first])
-        yield Place(listed[first], first).issue("cycle", f"Steps wait for each other: {path}.", None)
+        begin = ring.index(first)
+        path = " → ".join([*ring[begin:], *ring[:begin], first])
+        yield StepAt(listed[first], first).issue("cycle", f"Steps wait for each other: {path}.", None)
 
 
 def _of_expressions(document: Document, complaints: Sequence[Complaint]) -> Iterator[Issue]:
     listed = _listed(document)
     for one in complaints:
-        yield Place(listed[one.step], one.step).issue(one.code, one.message, one.field)
+        yield StepAt(listed[one.step], one.step).issue(one.code, one.message, one.field)
 
 
 def _unreachable(document: Document, plan: Plan) -> Iterator[Issue]:
@@ -175,7 +175,7 @@ def _unreachable(document: Document, plan: Plan) -> Iterator[Issue]:
         if edges and all(edge.source in never for edge in edges):
             never.add(step.name)
         if step.name in never:
-            yield Place(index, step.name).issue("unreachable", f"Step {step.name} can never run.", None)
+            yield StepAt(index, step.name).issue("unreachable", f"Step {step.name} can never run.", None)
 
 
 def _unordered(document: Document, plan: Plan) -> Iterator[Issue]:
@@ -187,7 +187,7 @@ def _unordered(document: Document, plan: Plan) -> Iterator[Issue]:
         for name in sorted(named & listed.keys()):
             if listed[name] < here and place.step not in plan.after(name):
                 told = f"Step {place.step} doesn't wait for {name}: name it in depends_on."
-                yield Place(here, place.step).issue("unordered_reference", told, place.field)
+                yield StepAt(here, place.step).issue("unordered_reference", told, place.field)
 
 
 def _unused(document: Document) -> Iterator[Issue]:
@@ -205,4 +205,4 @@ def _untimed(document: Document) -> Iterator[Issue]:
         own = step.timeout_seconds or (step.params.get("timeout_seconds") if step.type == "EXECUTION" else None)
         if own is None and (waits_for_somebody or step.type not in ("CHOICE", "ALERT", "WAIT")):
             told = "Neither this step nor the run has a timeout."
-            yield Place(index, step.name).issue("missing_timeout", told, "timeout_seconds")
+            yield StepAt(index, step.name).issue("missing_timeout", told, "timeout_seconds")
