@@ -174,3 +174,13 @@ async def samples(
         SAMPLES_MAX,
     )
     return sorted(row["duration_ms"] for row in rows)
+
+
+async def of_executions(connection: Queryable, execution_ids: Sequence[str]) -> dict[str, int]:
+    """What each of these cost in all its attempts; those without any are left out."""
+    rows = await connection.fetch(
+        "select execution_id, sum(cost_micros)::bigint as cost_micros from cost_attempts where execution_id = any($1)"
+        " group by execution_id",
+        list(execution_ids),
+    )
+    return {row["execution_id"]: row["cost_micros"] for row in rows}

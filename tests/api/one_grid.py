@@ -14,7 +14,7 @@ from web.serving import running
 
 from rgrid.access.bootstrap import ensure_admin_key
 from rgrid.access.key_uses import KeyUses
-from rgrid.api import keys, me, tickets, workers
+from rgrid.api import keys, me, tickets, workers, workflow_run_actions, workflow_runs
 from rgrid.api.authenticate import Authenticator
 from rgrid.api.grid import Grid
 from rgrid.assembly import assembled
@@ -57,7 +57,7 @@ def cause() -> Cause:
 async def served(
     dsn: str, folder: Path, clock: Callable[[], datetime] = now, ticks_ms: Callable[[], int] = monotonic_ms
 ) -> AsyncIterator[Served]:
-    """The whole of access and workers over HTTP. The clocks are those of the authenticator."""
+    """The whole of access, workers and workflow runs over HTTP. The clocks are those of the authenticator."""
     async with assembled(Settings(data_dir=folder, encryption_key="00" * 32), dsn) as parts:
         grid, daemon = parts.grid, parts.daemon
         await ensure_admin_key(grid.handler, BOOTSTRAP)
@@ -68,6 +68,8 @@ async def served(
             *me.operations(grid),
             *workers.operations(grid),
             *tickets.operations(grid),
+            *workflow_runs.operations(grid),
+            *workflow_run_actions.operations(grid),
         ]
         site = Site(
             version="test",

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from projections.execution_detail import TERMINAL, Attempt, Detail
 from rgrid.api.execution_requests import ExecutionStatus
-from rgrid.executions.events import AttemptStatus, ExecutionSubmitted, FailureReason, RetryRules
+from rgrid.executions.events import AttemptStatus, ExecutionSubmitted, FailureReason, Origin, RetryRules
 from rgrid.executions.execution import BACKOFF_MAX_S, BACKOFF_S, RETRIED
 from rgrid.kernel.money import display
 
@@ -163,13 +163,10 @@ def summary(row: Mapping[str, Any]) -> ExecutionSummary:
     return ExecutionSummary(**values)
 
 
-# Members of the resource that nothing of this installation fills.
-_NOT_HERE: Final[dict[str, Any]] = dict.fromkeys(("runtime_image", "schedule_id", "workflow_run_id"))
-
-
 def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionResponse:
     """The full resource."""
     spec, last = detail.spec, detail.last
+    origin = spec.origin or Origin()
     duration_ms = last.duration_ms if last else None
     return ExecutionResponse(
         execution_id=detail.execution_id,
@@ -219,7 +216,9 @@ def response(detail: Detail, around: Surroundings, keep_days: int) -> ExecutionR
         execution_metadata={"sandbox": last.sandbox_level, **last.metadata} if last else None,
         **_limits(spec),
         root_execution_id=spec.root_execution_id,
-        **_NOT_HERE,
+        runtime_image=None,  # nothing of this installation has images
+        schedule_id=origin.schedule_id,
+        workflow_run_id=origin.workflow_run_id,
         attempts=[_attempt(attempt) for attempt in detail.attempts],
         expires_at=detail.completed_at + timedelta(days=keep_days) if detail.completed_at else None,
         version=detail.version,

@@ -20,6 +20,8 @@ from rgrid.api import (
     tickets,
     workers,
     workflow_definitions,
+    workflow_run_actions,
+    workflow_runs,
     workflow_schema,
 )
 from rgrid.api.authenticate import Authenticator
@@ -54,6 +56,8 @@ def operations(grid: Grid, authenticator: Authenticator) -> list[Operation]:
         *cost_limit.operations(grid),
         *workflow_definitions.operations(grid),
         *workflow_schema.operations(),
+        *workflow_runs.operations(grid),
+        *workflow_run_actions.operations(grid),
     ]
 
 

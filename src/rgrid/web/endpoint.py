@@ -121,9 +121,11 @@ class _Run:
         if path and any("\0" in value or "\ufffd" in value for value in path.values()):
             raise NotFound("No id looks like this.")
         pairs, raw, call = await self._read(exchange, path)
-        if "idem" in self._flags and site.idempotency is not None and "idempotency-key" in exchange.headers:
-            await self._once(exchange, call, pairs, raw, site.idempotency)
-            return
+        if "idem" in self._flags and site.idempotency is not None:
+            key = idempotency.key_of(exchange.headers, call.body)
+            if key is not None:
+                await self._once(exchange, call, pairs, raw, site.idempotency, key)
+                return
         if call.min_position is not None and operation.method == "GET" and site.reached is not None:
             await site.reached(call.min_position)
         await self._respond(exchange, await operation.handler(call))
@@ -207,9 +209,9 @@ class _Run:
         pairs: list[tuple[str, str]],
         raw: bytes,
         kept: idempotency.Idempotency,
+        key: str,
     ) -> None:
         """Runs the handler unless a reply is kept under the request's key; keeps the reply if it is a 2xx."""
-        key = idempotency.check_key(exchange.headers["idempotency-key"])
         slot = idempotency.Slot(call.actor.actor, exchange.method, exchange.path.rstrip("/"), key)
         asked = idempotency.request_hash(pairs, raw)
         with kept.running(slot, asked):

@@ -1,7 +1,7 @@
 """Idempotency-Key: a finished reply is kept in the transaction of its events and replayed byte for byte."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
@@ -58,6 +58,20 @@ def check_key(key: str) -> str:
     if not 1 <= len(key) <= _KEY_LENGTH_MAX or any(not "!" <= char <= "~" for char in key):
         raise Invalid("Idempotency-Key must be 1 to 255 visible ASCII characters.", code="invalid_idempotency_key")
     return key
+
+
+def key_of(headers: Mapping[str, str], body: object) -> str | None:
+    """The key of a request: in its header, or in a member `idempotency_key` of its body. Raises Invalid when they
+    differ, or it isn't one."""
+    header, member = headers.get("idempotency-key"), getattr(body, "idempotency_key", None)
+    if header is not None and member is not None and header != member:
+        raise Invalid(
+            "Idempotency-Key and idempotency_key differ.",
+            code="conflicting_idempotency_keys",
+            fields=[("idempotency_key", "Not the key of the header.")],
+        )
+    key = header if header is not None else member
+    return None if key is None else check_key(key)
 
 
 def request_hash(query: Sequence[tuple[str, str]], body: bytes) -> bytes:
