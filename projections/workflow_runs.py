@@ -286,18 +286,18 @@ async def page(connection: Queryable, wanted: Filter, window: Window) -> Rows:
     return await select(connection, columns=_SUMMARY, source=source, where=where, window=window, total=total)
 
 
-async def ids(connection: Queryable, wanted: Filter, statuses: Sequence[str], limit: int) -> tuple[list[str], int]:
-    """The oldest `limit` matches that have one of these statuses, and how many there are in all."""
-    total = 0
-    for status in statuses:
-        total += await _total(connection, msgspec.structs.replace(wanted, status=status))
+async def oldest(
+    connection: Queryable, wanted: Filter, statuses: Sequence[str], limit: int
+) -> tuple[list[tuple[str, str]], int]:
+    """(run, status) of the oldest `limit` matches that have one of these statuses, and how many there are in all."""
+    total = sum([await _total(connection, msgspec.structs.replace(wanted, status=status)) for status in statuses])
     where = _where(wanted, wanted.since, wanted.until)
     where.add("status = any({})", list(statuses))
     rows = await connection.fetch(
-        f"select run_id from workflow_runs{where.sql} order by created_at, run_id limit {limit:d}",  # noqa: S608
+        f"select run_id, status from workflow_runs{where.sql} order by created_at, run_id limit {limit:d}",  # noqa: S608
         *where.args,
     )
-    return [row["run_id"] for row in rows], total
+    return [(row["run_id"], row["status"]) for row in rows], total
 
 
 async def active(connection: Queryable, after: str, limit: int) -> list[str]:

@@ -24,6 +24,7 @@ create table workflow_runs (
 );
 create index workflow_runs_created_idx on workflow_runs (created_at, run_id);
 create index workflow_runs_status_idx on workflow_runs (status, created_at, run_id);
+create index workflow_runs_active_idx on workflow_runs (run_id) where status in ('PENDING', 'RUNNING', 'CANCELLING');
 create index workflow_runs_name_idx on workflow_runs (workflow_name, created_at, run_id);
 create index workflow_runs_domain_idx on workflow_runs (domain, created_at, run_id) where domain is not null;
 create index workflow_runs_trigger_idx on workflow_runs (trigger, created_at, run_id);

@@ -76,10 +76,16 @@ class Parts:
 
 @asynccontextmanager
 async def assembled(
-    settings: Settings, dsn: str, *, projecting: bool = True, handlers: Handlers | None = None
+    settings: Settings,
+    dsn: str,
+    *,
+    projecting: bool = True,
+    driving: bool = True,
+    handlers: Handlers | None = None,
 ) -> AsyncIterator[Parts]:
     """Everything but the drivers. Without `projecting` (a worker of its own) the process only listens to the log, and
-    leaves the read models and the runs to the service. `handlers` are those of the installed packages."""
+    leaves the read models and the runs to the service; without `driving` runs go on only by commands. `handlers` are
+    those of the installed packages."""
     keys = master_keys(settings)
     await migrate(dsn)
     async with contextlib.AsyncExitStack() as stack:
@@ -101,7 +107,7 @@ async def assembled(
         firing = Firing(handler, targets, now)
         processes = [
             batch_process(handler, _unfinished(pool, lambda position: daemon.reached(position)), lines_stored),
-            run_process(driver, runs),
+            *([run_process(driver, runs)] if driving else []),
             schedule_process(firing, targets.triggered),
         ]
         daemon = Daemon(daemon_pool, store, ALL if projecting else (), processes if projecting else (), handler)

@@ -21,6 +21,7 @@ from rgrid.workflows.commands import (
     FailStep,
     StartMapItems,
     StartStep,
+    TriggerRun,
 )
 from rgrid.workflows.definition import DECIDER as DEFINITION
 from rgrid.workflows.document import ErrorCategory, Outline, Parameter, Policy
@@ -49,9 +50,9 @@ class Desk:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def post(self, path: str, body: Any = None, status: int = 200, **query: Any) -> Any:
+    def post(self, path: str, body: Any = None, expected: int = 200, **query: Any) -> Any:
         answer = self.call("POST", path, params=query, **({} if body is None else {"json": body}))
-        assert answer.status_code == status, answer.text
+        assert answer.status_code == expected, answer.text
         return answer.json()
 
     # ---------------------------------------------------------------- workflows
@@ -76,6 +77,10 @@ class Desk:
     def trigger(self, name: str, **body: Any) -> str:
         run_id: str = self.post(f"/workflows/trigger/{name}", body, 202)["run_id"]
         return run_id
+
+    def begin(self, command: TriggerRun) -> None:
+        """A run that no request has asked for."""
+        self.do(self.service.grid.handler.handle(DECIDER, command.run_id, command, cause(), new=True))
 
     def command(self, run_id: str, command: Command) -> None:
         handled = self.do(self.service.grid.handler.handle(DECIDER, run_id, command, cause()))  # type: ignore[arg-type]
@@ -122,7 +127,7 @@ def _serving(dsn: str, folder: Path) -> Iterator[Desk]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    serving = served(dsn, folder)
+    serving = served(dsn, folder, driving=False)
     try:
         service = asyncio.run_coroutine_threadsafe(serving.__aenter__(), loop).result(STARTS_MAX_S)
         try:

@@ -14,7 +14,16 @@ from web.serving import running
 
 from rgrid.access.bootstrap import ensure_admin_key
 from rgrid.access.key_uses import KeyUses
-from rgrid.api import keys, me, tickets, workers, workflow_run_actions, workflow_runs
+from rgrid.api import (
+    keys,
+    me,
+    tickets,
+    workers,
+    workflow_run_actions,
+    workflow_run_bulk,
+    workflow_run_logs,
+    workflow_runs,
+)
 from rgrid.api.authenticate import Authenticator
 from rgrid.api.grid import Grid
 from rgrid.assembly import assembled
@@ -55,10 +64,15 @@ def cause() -> Cause:
 
 @asynccontextmanager
 async def served(
-    dsn: str, folder: Path, clock: Callable[[], datetime] = now, ticks_ms: Callable[[], int] = monotonic_ms
+    dsn: str,
+    folder: Path,
+    clock: Callable[[], datetime] = now,
+    ticks_ms: Callable[[], int] = monotonic_ms,
+    *,
+    driving: bool = True,
 ) -> AsyncIterator[Served]:
     """The whole of access, workers and workflow runs over HTTP. The clocks are those of the authenticator."""
-    async with assembled(Settings(data_dir=folder, encryption_key="00" * 32), dsn) as parts:
+    async with assembled(Settings(data_dir=folder, encryption_key="00" * 32), dsn, driving=driving) as parts:
         grid, daemon = parts.grid, parts.daemon
         await ensure_admin_key(grid.handler, BOOTSTRAP)
         uses = KeyUses(grid.pool, clock)
@@ -70,6 +84,8 @@ async def served(
             *tickets.operations(grid),
             *workflow_runs.operations(grid),
             *workflow_run_actions.operations(grid),
+            *workflow_run_bulk.operations(grid),
+            *workflow_run_logs.operations(grid),
         ]
         site = Site(
             version="test",

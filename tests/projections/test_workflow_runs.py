@@ -223,8 +223,10 @@ def test_a_choice_that_comes_first_starts_the_run(database: str) -> None:
 def test_matches_for_bulk_come_oldest_first_with_their_number(database: str, limit: int) -> None:
     log = [(f"run-r{n}", triggered(n, NAMES[n % 2])) for n in range(6)] + [("run-r0", over("FAILED"))]
 
-    async def found() -> tuple[list[str], int]:
+    async def found() -> tuple[list[tuple[str, str]], int]:
         async with read_model(database, PROJECTION, recorded(log)) as connection:
-            return await workflow_runs.ids(connection, Filter(workflow_name="refresh"), ("PENDING", "RUNNING"), limit)
+            return await workflow_runs.oldest(
+                connection, Filter(workflow_name="refresh"), ("PENDING", "RUNNING"), limit
+            )
 
-    assert asyncio.run(found()) == (["r2", "r4"][:limit], 2)
+    assert asyncio.run(found()) == ([("r2", "PENDING"), ("r4", "PENDING")][:limit], 2)

@@ -21,6 +21,8 @@ from rgrid.api import (
     workers,
     workflow_definitions,
     workflow_run_actions,
+    workflow_run_bulk,
+    workflow_run_logs,
     workflow_runs,
     workflow_schema,
 )
@@ -58,6 +60,8 @@ def operations(grid: Grid, authenticator: Authenticator) -> list[Operation]:
         *workflow_schema.operations(),
         *workflow_runs.operations(grid),
         *workflow_run_actions.operations(grid),
+        *workflow_run_bulk.operations(grid),
+        *workflow_run_logs.operations(grid),
     ]
 
 
