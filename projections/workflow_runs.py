@@ -34,7 +34,7 @@ KEYS: Final = {
     "workflow_name": Key("workflow_name"),
     "run_id": Key("run_id"),
 }
-ACTIVE: Final = ("PENDING", "RUNNING", "CANCELLING")
+STATUSES: Final = ("PENDING", "RUNNING", "CANCELLING", "COMPLETED", "PARTIAL", "FAILED", "CANCELLED")
 GATHERED_MAX: Final = 2_000
 """So many matches are sorted rather than looked for in the order of the list."""
 FACETS: Final = ("workflow_name", "domain", "triggered_by", "parent_run_id", "schedule_id")

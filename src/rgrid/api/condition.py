@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from projections import run_queue, workers
+from projections import run_queue, run_timers, workers, workflow_runs
 from rgrid.api.grid import Grid
 from rgrid.executions import leases
+from rgrid.kernel.clock import now
 from rgrid.subscriptions.daemon import Daemon, Lag
 from rgrid.web.health import Check, ComponentHealth, Facts
 from rgrid.web.metrics import Metrics
@@ -79,6 +80,9 @@ def gauge(metrics: Metrics, grid: Grid, daemon: Daemon) -> None:
     live = metrics.gauge("rgrid_live_workers", "Workers that are alive.")
     behind = metrics.gauge("rgrid_projection_lag", "Events that a subscriber has still to see.", ("subscriber",))
     parked = metrics.gauge("rgrid_dead_letters", "Events that a subscriber could not take.", ("subscriber",))
+    runs = metrics.gauge("rgrid_workflow_runs", "Workflow runs, those that have ended too.", ("status",))
+    timers = metrics.gauge("rgrid_workflow_timers", "Times that workflow runs wait for.")
+    late = metrics.gauge("rgrid_workflow_timer_late_seconds", "By how much the oldest of these times has passed.")
 
     async def sample() -> None:
         position.set(await grid.store.head())
@@ -88,5 +92,11 @@ def gauge(metrics: Metrics, grid: Grid, daemon: Daemon) -> None:
         for lag in await daemon.lag():
             behind.set(lag.behind, (lag.name,))
             parked.set(lag.dead_letters, (lag.name,))
+        by_status = await workflow_runs.by_status(grid.pool)
+        for status in workflow_runs.STATUSES:
+            runs.set(by_status.get(status, 0), (status,))
+        waiting, late_s = await run_timers.waiting(grid.pool, now())
+        timers.set(waiting)
+        late.set(late_s)
 
     metrics.sample_with(sample)
