@@ -41,7 +41,8 @@ FACETS: Final = ("workflow_name", "domain", "triggered_by", "parent_run_id", "sc
 _FIXED: Final = (
     ("run_id", "text"), ("workflow_name", "text"), ("workflow_version", "int"), ("domain", "text"),
     ("partition", "text"), ("trigger", "text"), ("triggered_by", "text"), ("parent_run_id", "text"),
-    ("schedule_id", "text"), ("created_at", "timestamptz"), ("total_steps", "int"), ("facets", "jsonb"),
+    ("schedule_id", "text"), ("retry_of", "text"), ("created_at", "timestamptz"), ("total_steps", "int"),
+    ("facets", "jsonb"),
 )  # fmt: skip
 _CHANGED: Final = (
     ("status", "text"), ("started_at", "timestamptz"), ("completed_at", "timestamptz"), ("error", "text"),
@@ -176,6 +177,7 @@ def _fresh(run_id: str, event: RunTriggered) -> dict[str, Any]:
         "triggered_by": event.triggered_by,
         "parent_run_id": None if event.parent is None else event.parent.run_id,
         "schedule_id": event.schedule_id,
+        "retry_of": event.retry_of,
         "created_at": event.triggered_at,
         "total_steps": len(event.outlines),
         **_unmoved(run_id),
@@ -287,14 +289,17 @@ async def page(connection: Queryable, wanted: Filter, window: Window) -> Rows:
 
 
 async def oldest(
-    connection: Queryable, wanted: Filter, statuses: Sequence[str], limit: int
+    connection: Queryable, wanted: Filter, statuses: Sequence[str], limit: int, *, unless_retried: bool = False
 ) -> tuple[list[tuple[str, str]], int]:
-    """(run, status) of the oldest `limit` matches that have one of these statuses, and how many there are in all."""
-    total = sum([await _total(connection, msgspec.structs.replace(wanted, status=status)) for status in statuses])
+    """(run, status) of the oldest `limit` matches that have one of these statuses, and how many there are in all.
+    `unless_retried` leaves out those that were run again."""
     where = _where(wanted, wanted.since, wanted.until)
     where.add("status = any({})", list(statuses))
+    if unless_retried:
+        where.add("not exists (select from workflow_runs n where n.retry_of = r.run_id)")
+    total: int = await connection.fetchval(f"select count(*) from workflow_runs r{where.sql}", *where.args)  # noqa: S608
     rows = await connection.fetch(
-        f"select run_id, status from workflow_runs{where.sql} order by created_at, run_id limit {limit:d}",  # noqa: S608
+        f"select run_id, status from workflow_runs r{where.sql} order by created_at, run_id limit {limit:d}",  # noqa: S608
         *where.args,
     )
     return [(row["run_id"], row["status"]) for row in rows], total

@@ -8,6 +8,7 @@ create table workflow_runs (
     triggered_by text collate "C" not null,
     parent_run_id text collate "C",
     schedule_id text collate "C",
+    retry_of text collate "C",
     created_at timestamptz not null,
     total_steps integer not null,
     facets uuid[] not null,  -- what is counted by
@@ -33,6 +34,7 @@ create index workflow_runs_parent_idx on workflow_runs (parent_run_id, created_a
     where parent_run_id is not null;
 create index workflow_runs_schedule_idx on workflow_runs (schedule_id, created_at, run_id)
     where schedule_id is not null;
+create index workflow_runs_retry_idx on workflow_runs (retry_of) where retry_of is not null;
 create index workflow_runs_started_idx on workflow_runs (started_at, run_id);
 create index workflow_runs_completed_idx on workflow_runs (completed_at, run_id);
 create index workflow_runs_duration_idx on workflow_runs (duration_ms, run_id);

@@ -66,6 +66,8 @@ def test_what_failed_is_run_again_and_what_can_not_be_is_named(at: Desk) -> None
     assert (refused["code"], refused["new_run_id"]) == ("partition_active", None)
     assert holder in refused["error"]
     assert at.run(body["runs"][0]["new_run_id"])["retry_of"] == runs[0]
+    again = at.post(f"{RUNS}/bulk-retry", workflow_name="again", trigger="API")
+    assert [(one["run_id"], one["code"]) for one in again["runs"]] == [(runs[1], "partition_active")]
 
 
 def test_a_dry_run_names_them_and_does_nothing(at: Desk) -> None:

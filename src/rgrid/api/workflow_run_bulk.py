@@ -42,7 +42,9 @@ class BulkActions:
         wanted = msgspec.convert(narrowed(query), workflow_runs.Filter, from_attributes=True)
         meant = [status for status in statuses if query.status in (None, status)]
         await self._grid.caught_up()
-        found, matched = await workflow_runs.oldest(pool, wanted, meant, query.limit) if meant else ([], 0)
+        # Whoever asks twice doesn't mean to run twice what was run again already.
+        retried = act == self._retry_one
+        found, matched = await workflow_runs.oldest(pool, wanted, meant, query.limit, unless_retried=retried)
         items: list[BulkItem] = []
         position = 0
         for run_id, status in found:
