@@ -99,6 +99,13 @@ def test_a_request_of_the_wrong_shape_names_the_field(at: Desk, body: dict[str, 
     assert fields(answer) == {field}
 
 
+def test_parameters_that_belong_into_a_file_are_refused(at: Desk) -> None:
+    problem(
+        at.call("POST", "/workflows/trigger/chain", json={"params": {"all": "x" * 1024 * 1024}}), 413, "body_too_large"
+    )
+    assert at.call("POST", "/workflows/trigger/chain", json={"params": {"all": "x" * 1024 * 1000}}).status_code == 202
+
+
 def test_one_run_is_active_in_a_partition_and_the_refusal_names_it(at: Desk) -> None:
     first = at.trigger("chain", partition_key={"region": "EU", "day": 1})
     again = at.call("POST", "/workflows/trigger/chain", json={"partition_key": {"day": 1, "region": "EU"}})

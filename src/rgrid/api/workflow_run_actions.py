@@ -29,6 +29,8 @@ from rgrid.workflows.run import DECIDER
 from rgrid.workflows.run_state import Run
 
 _TAGS: Final = ("workflow runs",)
+BODY_MAX_BYTES: Final = 1024 * 1024
+"""Parameters and payloads stand in the log, with every event of their kind: what is bigger belongs into a file."""
 PARTITION_TRIES_MAX: Final = 3
 """So often the run that held the partition may have ended before it could be named."""
 
@@ -187,7 +189,8 @@ def operations(grid: Grid) -> list[Operation]:
     return [
         operation(
             "/api/v1/workflows/trigger/{workflow_name}", controllers.trigger, {202: WorkflowTriggerResponse},
-            body=WorkflowTriggerRequest, body_optional=True, summary="Begin a run of a workflow.",
+            body=WorkflowTriggerRequest, body_optional=True, body_max_bytes=BODY_MAX_BYTES,
+            summary="Begin a run of a workflow.",
         ),
         operation(
             PATH + "/{run_id}/cancel", controllers.cancel, {200: ActionResponse}, body=RunCancelRequest,
@@ -209,6 +212,7 @@ def operations(grid: Grid) -> list[Operation]:
         ),
         operation(
             PATH + "/{run_id}/signals/{name}", controllers.signal, {200: ActionResponse}, body=SignalRequest,
-            body_optional=True, summary="Tell a run of an event or an approval that one of its steps waits for.",
+            body_optional=True, body_max_bytes=BODY_MAX_BYTES,
+            summary="Tell a run of an event or an approval that one of its steps waits for.",
         ),
     ]  # fmt: skip
