@@ -19,6 +19,7 @@ from rgrid.workflows.events import (
     StepSkipped,
     StepStarted,
 )
+from rgrid.workflows.retrying import retried
 from rgrid.workflows.run import DECIDER
 from rgrid.workflows.run_state import Run
 
@@ -138,6 +139,21 @@ def test_a_run_goes_on_from_a_snapshot_as_from_its_events(wish: TriggerRun, rand
     folded = DECIDER.fold(DECIDER.initial, resumed.events)  # type: ignore[arg-type]
     resumed.run = msgspec.json.decode(msgspec.json.encode(folded), type=Run)
     assert resumed.to_its_end(works, first).appends == whole.appends
+
+
+@settings(max_examples=100, deadline=None)
+@given(definitions(), RANDOM)
+def test_a_retry_of_any_run_ends_and_runs_nothing_again_that_it_took_over(wish: TriggerRun, random: Any) -> None:
+    earlier = lived(wish, random, meddling=0.05).run
+    must_name = earlier.status == "COMPLETED" or random.random() < 0.5
+    retry = retried(earlier, random.choice(earlier.plan.order) if must_name else None)
+    restored = dict(retry.restored)
+    again = msgspec.structs.replace(wish, trigger="RETRY", restored=restored, from_step=retry.from_step)
+    life = lived(again, random)
+    check_ended(life)
+    begun = {event.step for event in life.events if isinstance(event, StepStarted)}
+    assert begun <= set(retry.again) and not begun & set(restored)
+    assert {name: life.run.steps[name].outputs for name in restored} == restored
 
 
 def first(possible: Any) -> Command:
