@@ -35,11 +35,20 @@ OPERATIONS = [
     ("delete", "/keys/{key_id}", "if_match mutates", 200, "404 409 412", ""),
     ("post", "/keys/{key_id}/rotate", "idem mutates", 200, f"404 409 {BODY}", ""),
     ("post", "/ws-tickets", "", 201, f"404 {BODY}", ""),
+    ("get", "/workflows/definitions", "page", 200, "400 422 503", "domain tag is_active sort order"),
+    ("get", "/workflows/definitions/{workflow_name}", "etag", 200, "404 422", "version"),
+    ("put", "/workflows/definitions/{workflow_name}", "if_match mutates", 201, f"409 412 {BODY}", ""),
+    ("delete", "/workflows/definitions/{workflow_name}", "if_match mutates", 200, "404 409 412", ""),
+    ("post", "/workflows/definitions/validate", "", 200, BODY, ""),
 ]  # fmt: skip
 SUMMARY = (
     "execution_id name? status failure_reason? runtime batch_id? batch_index? exit_code? created_at queued_at?"
     " started_at? completed_at? duration_ms? duration_seconds? cost_micros retry_count retry_of? user_metadata?"
     " created_by?"
+)
+DEFINED = (
+    "name domain? description? version step_count is_active tags parameters created_at updated_at created_by?"
+    " last_run_at? last_run_status?"
 )
 # The fields of what is answered with; those that may be null end in a question mark.
 FIELDS = {
@@ -62,6 +71,13 @@ FIELDS = {
     "EventRecord": "position stream stream_version type schema_version data occurred_at actor request_id?"
     " correlation_id? causation_position? hash? prev_hash?",
     "ActionResponse": "id status message",
+    "WorkflowDefinitionSummary": DEFINED,
+    "WorkflowDefinition": DEFINED + " defaults steps policy",
+    "WorkflowStep": "name type description? depends_on? params target_name? condition? then_step? else_step?"
+    " duration_seconds? until? items? item_name max_concurrency on_error retry? timeout_seconds? quality?",
+    "DefinitionPutResponse": "id status message name version",
+    "ValidationResult": "valid errors warnings graph?",
+    "ValidationIssue": "code message step? field?",
     "Pagination": "offset limit total has_more next_cursor?",
     "Problem": "type title status detail instance code errors request_id",
     "Worker": "id hostname runner_kind status slots running current_executions runtimes version hourly_micros"

@@ -1,6 +1,5 @@
 """What a client may send about schedules, and the checks that a schema can't say."""
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
@@ -9,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from rgrid.kernel.errors import Invalid, Malformed
+from rgrid.kernel.names import NAME_HELP, RESERVED, is_name
 from rgrid.schedules.events import (
     DstFold,
     DstGap,
@@ -33,11 +33,6 @@ ALIASES: Final[Mapping[str, TargetType]] = {
     "OPERATION": "WORKFLOW",
     "SOURCE": "SOURCE",
 }
-RESERVED: Final = frozenset({
-    "runs", "stats", "channels", "rules", "silences", "deliveries", "cache", "connections", "fetches", "preview",
-    "preview-next", "definitions", "validate",
-})  # fmt: skip
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 _KINDS: Final[Mapping[str, ScheduleType]] = {
     "cron_expression": "cron",
     "interval_seconds": "interval",
@@ -221,9 +216,8 @@ def target_type_of(text: str, field: str = "target_type") -> TargetType:
 
 def check_name(name: str) -> None:
     """Raises Malformed for what is no name, Invalid for a word that is a path of its own."""
-    if not _NAME.fullmatch(name):
-        why = "A name is letters, digits, dots, hyphens and underscores, a letter or a digit first."
-        raise Malformed("The name can't be used.", [("name", why)])
+    if not is_name(name):
+        raise Malformed("The name can't be used.", [("name", NAME_HELP)])
     if name in RESERVED:
         raise Invalid(f"{name} is a word of the interface.", code="reserved_name", fields=[("name", "Reserved.")])
 
