@@ -14,7 +14,8 @@ FOLLOWERS = 100
 LINES = 300
 FLOOD_LINES = 100_000
 KEPT_FILES = 1_000
-MADE_FILES = 4_000
+MADE_FILES = 100_000
+IN_A_FOLDER = 2_000
 
 
 @contextmanager
@@ -106,8 +107,11 @@ def test_a_script_that_leaves_a_flood_of_files_ends_with_what_the_limits_allow(l
     script = (
         "import os\n"
         f"for n in range({MADE_FILES}):\n"
-        "    os.makedirs(f'd{n % 50:02d}', exist_ok=True)\n"
-        "    open(f'd{n % 50:02d}/f{n:05d}', 'w').write(str(n))\n"
+        f"    folder = f'd{{n // {IN_A_FOLDER}:02d}}'\n"
+        f"    if n % {IN_A_FOLDER} == 0: os.mkdir(folder)\n"
+        "    file = os.open(f'{folder}/f{n:06d}', os.O_CREAT | os.O_WRONLY)\n"
+        f"    if n <= {KEPT_FILES}: os.write(file, str(n).encode())\n"
+        "    os.close(file)\n"
         "print('made')\n"
     )
     with asking(live) as statuses:
@@ -117,6 +121,8 @@ def test_a_script_that_leaves_a_flood_of_files_ends_with_what_the_limits_allow(l
     listed = live.page(f"/api/v1/executions/{ended['execution_id']}/artifacts", limit=1)
     assert listed["pagination"]["total"] == KEPT_FILES
     dropped = ended["execution_metadata"]["outputs_dropped"]
-    assert dropped.startswith("d12/f")
+    assert dropped.startswith(f"d00/f{KEPT_FILES:06d}, ")
     named = dropped.count("/f")
     assert dropped.endswith(f" and {MADE_FILES - KEPT_FILES - named} more")
+    # Nothing of it is left in the way of the next one.
+    assert live.run("print(2)")["stdout"] == "2\n"
