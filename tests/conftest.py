@@ -9,6 +9,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from prepared import unflushed
 
 from rgrid.postgres.embedded import EmbeddedPostgres
 from rgrid.postgres.migrate import migrate
@@ -23,7 +24,9 @@ def postgres_dsn() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="rgrid-", dir="/tmp"))
     server = EmbeddedPostgres(folder)
     try:
-        yield server.start()
+        dsn = server.start()
+        asyncio.run(unflushed(dsn))
+        yield dsn
     finally:
         server.stop()
         shutil.rmtree(folder)

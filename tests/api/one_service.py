@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from prepared import prepare
 from websockets.sync.client import ClientConnection, connect
 
 from rgrid.adapters.master_key import MasterKeys, master_keys
@@ -166,6 +167,7 @@ def service(folder: Path, **settings: object) -> Iterator[Live]:
         **{f"RGRID_{name.upper()}": str(value) for name, value in settings.items()},
     }
     data = folder / "data"
+    prepare(data)
     with (folder / "service.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "rgrid", "up", "--port", "0", "--data-dir", str(data), "--json"],

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import asyncpg
 import psutil
+from prepared import prepare
 
 from rgrid.client.answers import Execution
 from rgrid.client.grid import Client, Submission
@@ -133,6 +134,8 @@ class Service(Program):
 
     def start(self) -> float:
         """Returns when it is ready; how long that took."""
+        if "RGRID_DATABASE_URL" not in self.environment:
+            prepare(self.data, flushes=True)
         begun = time.monotonic()
         self.spawn()
         client = self.client()
