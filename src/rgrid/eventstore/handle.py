@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from rgrid.eventstore.append import Append, Appended, Decision, NewEvent, Rider
-from rgrid.eventstore.snapshots import SNAPSHOT_EVERY
+from rgrid.eventstore.snapshots import SNAPSHOT_EVERY, Snapshots
 from rgrid.eventstore.store import PAGE_MAX, Store
 from rgrid.eventstore.writer import GroupWriter
 from rgrid.kernel.clock import Now
@@ -110,6 +110,7 @@ class Handler:
 
     def __init__(self, store: Store, writer: GroupWriter, now: Now, *, snapshot_every: int = SNAPSHOT_EVERY) -> None:
         self._store = store
+        self._snapshots = Snapshots(store)
         self._snapshot_every = snapshot_every
         self._writer = writer
         self._now = now
@@ -208,14 +209,15 @@ class Handler:
         version, state = self._states.get(stream_id, (0, decider.initial))
         if version and not fresh:
             return state, version
-        if not version:
-            state, version = await self._store.snapshots.find(decider, stream_id)
+        if version or decider.snapshot_version is None:
+            page = await self._store.read_stream(stream_id, version)
+        else:
+            state, version, page = await self._snapshots.load(decider, stream_id)
         before = version
-        while page := await self._store.read_stream(stream_id, version):
+        while page:
             state = decider.fold(state, [recorded.event for recorded in page])
             version = page[-1].version
-            if len(page) < PAGE_MAX:
-                break
+            page = await self._store.read_stream(stream_id, version) if len(page) == PAGE_MAX else []
         if version:
             self._keep(stream_id, version, state)
             await self._snapshot(decider, stream_id, before)
@@ -225,7 +227,7 @@ class Handler:
         """Keep the state beyond this process when the stream has grown past a multiple of `snapshot_every`."""
         version, state = self._states[stream_id]
         if decider.snapshot_version is not None and version // self._snapshot_every > before // self._snapshot_every:
-            await self._store.snapshots.take(decider, stream_id, state, version)
+            await self._snapshots.take(decider, stream_id, state, version)
 
     def _keep_all(self, stream_id: str, plan: _Plan[S, E]) -> None:
         self._keep(stream_id, plan.version, plan.state)

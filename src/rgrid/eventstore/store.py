@@ -8,13 +8,12 @@ import asyncpg
 
 from rgrid.eventstore.codec import Codec
 from rgrid.eventstore.signal import Signal
-from rgrid.eventstore.snapshots import Snapshots
 from rgrid.kernel.messages import AnyRecorded
 
 PAGE_MAX: Final = 20_000
-_COLUMNS: Final = "originator_id, originator_version, topic, state, notification_id, recorded_at, cause"
+COLUMNS: Final = "originator_id, originator_version, topic, state, notification_id, recorded_at, cause"
 STREAM: Final = (
-    f"select {_COLUMNS} from rgrid.stored_events"  # noqa: S608 -- a constant
+    f"select {COLUMNS} from rgrid.stored_events"  # noqa: S608 -- a constant
     " where originator_id = $1 and originator_version > $2 and ($4::bigint is null or notification_id <= $4)"
     " order by originator_version limit $3"
 )
@@ -26,22 +25,21 @@ class Store:
     because every append holds one advisory lock until its commit."""
 
     def __init__(self, pool: asyncpg.Pool, codec: Codec) -> None:
-        self._pool = pool
+        self.pool = pool
         self.codec = codec
         self.committed = Signal()
-        self.snapshots = Snapshots(pool)
 
     async def read_stream(
         self, stream_id: str, after_version: int = 0, limit: int = PAGE_MAX, to_position: int | None = None
     ) -> list[AnyRecorded]:
         """The events of one stream in version order, `[]` when there is no such stream."""
-        rows = await self._pool.fetch(STREAM, stream_id, after_version, limit, to_position)
+        rows = await self.pool.fetch(STREAM, stream_id, after_version, limit, to_position)
         return [self.codec.recorded(row) for row in rows]
 
     async def read_streams(self, stream_ids: Collection[str]) -> dict[str, list[AnyRecorded]]:
         """The whole of several streams, each in version order; those that don't exist are left out."""
-        rows = await self._pool.fetch(
-            f"select {_COLUMNS} from rgrid.stored_events where originator_id = any($1)"  # noqa: S608 -- a constant
+        rows = await self.pool.fetch(
+            f"select {COLUMNS} from rgrid.stored_events where originator_id = any($1)"  # noqa: S608 -- a constant
             " order by originator_id, originator_version",
             list(stream_ids),
         )
@@ -54,8 +52,8 @@ class Store:
         self, after: int, limit: int = PAGE_MAX, topics: Collection[str] | None = None, to: int | None = None
     ) -> list[AnyRecorded]:
         """Events with position > `after` (and <= `to`), in position order, of these topics only when given."""
-        rows = await self._pool.fetch(
-            f"select {_COLUMNS} from rgrid.stored_events"  # noqa: S608 -- a constant
+        rows = await self.pool.fetch(
+            f"select {COLUMNS} from rgrid.stored_events"  # noqa: S608 -- a constant
             " where notification_id > $1 and ($3::text[] is null or topic = any($3))"
             " and ($4::bigint is null or notification_id <= $4)"
             " order by notification_id limit $2",
@@ -68,12 +66,12 @@ class Store:
 
     async def head(self) -> int:
         """The position of the newest event, 0 for an empty log."""
-        position: int | None = await self._pool.fetchval("select max(notification_id) from rgrid.stored_events")
+        position: int | None = await self.pool.fetchval("select max(notification_id) from rgrid.stored_events")
         return position or 0
 
     async def position_at(self, moment: datetime) -> int:
         """The last position recorded at or before a moment, 0 when there is none."""
-        position: int | None = await self._pool.fetchval(
+        position: int | None = await self.pool.fetchval(
             "select max(notification_id) from rgrid.stored_events where recorded_at <= $1", moment
         )
         return position or 0

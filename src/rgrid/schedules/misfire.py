@@ -29,9 +29,10 @@ def sort_out(timing: Timing, rules: Rules, anchor: datetime, cursor: datetime, n
     """Decide about the due times in (cursor, now]. Found later than the grace, they are misfires: SKIP misses them and
     fires the rest; FIRE_ONCE fires the latest of all that wait, CATCH_UP the last few. While none is late, all fire."""
     fresh = _fresh_after(cursor, now, rules)
+    oldest = _oldest(timing, anchor, cursor, now)
+    if not oldest or oldest[0] > fresh:
+        return Sorted([], 0, oldest, catching_up=False)
     late = count_due(timing, anchor, cursor, fresh)
-    if late == 0:
-        return Sorted([], 0, _oldest(timing, anchor, cursor, now), catching_up=False)
     if rules.misfire_policy == "SKIP":
         missed = latest_due(timing, anchor, cursor, fresh, MISSED_MAX)
         return Sorted(missed, late - len(missed), _oldest(timing, anchor, fresh, now), catching_up=False)
