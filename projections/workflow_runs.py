@@ -289,14 +289,17 @@ async def page(connection: Queryable, wanted: Filter, window: Window) -> Rows:
 
 
 async def oldest(
-    connection: Queryable, wanted: Filter, statuses: Sequence[str], limit: int, *, unless_retried: bool = False
+    connection: Queryable, wanted: Filter, statuses: Sequence[str], limit: int, *, to_retry: bool = False
 ) -> tuple[list[tuple[str, str]], int]:
     """(run, status) of the oldest `limit` matches that have one of these statuses, and how many there are in all.
-    `unless_retried` leaves out those that were run again."""
+    `to_retry` leaves out those that were run again, and child runs that nobody has asked for: when the run above them
+    is run again, it starts them again."""
     where = _where(wanted, wanted.since, wanted.until)
     where.add("status = any({})", list(statuses))
-    if unless_retried:
+    if to_retry:
         where.add("not exists (select from workflow_runs n where n.retry_of = r.run_id)")
+        if wanted.parent_run_id is None:
+            where.add("parent_run_id is null")
     total: int = await connection.fetchval(f"select count(*) from workflow_runs r{where.sql}", *where.args)  # noqa: S608
     rows = await connection.fetch(
         f"select run_id, status from workflow_runs r{where.sql} order by created_at, run_id limit {limit:d}",  # noqa: S608

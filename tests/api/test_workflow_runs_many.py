@@ -70,6 +70,20 @@ def test_what_failed_is_run_again_and_what_can_not_be_is_named(at: Desk) -> None
     assert [(one["run_id"], one["code"]) for one in again["runs"]] == [(runs[1], "partition_active")]
 
 
+def test_child_runs_are_left_to_the_run_above_unless_they_are_asked_for(at: Desk) -> None:
+    at.define("part", Outline(name="a", type="EXECUTION"))
+    above, child = at.trigger("part"), new_id("run")
+    parent = Parent(run_id=above, step="a", attempt=1)
+    more = {"trigger": "DEPENDENCY", "triggered_by": "system", "parent": parent}
+    at.begin(at.do(triggered(at.service.grid.handler, child, "part", {}, **more)))
+    for run_id in (above, child):
+        at.start(run_id, "a")
+        at.fail(run_id, "a")
+    for query, expected in (({"workflow_name": "part"}, above), ({"parent_run_id": above}, child)):
+        body = at.post(f"{RUNS}/bulk-retry", dry_run="true", **query)
+        assert ([one["run_id"] for one in body["runs"]], body["matched"]) == ([expected], 1)
+
+
 def test_a_dry_run_names_them_and_does_nothing(at: Desk) -> None:
     runs = workflow(at, "untouched", 3)
     body = at.post(f"{RUNS}/bulk-cancel", workflow_name="untouched", dry_run="true", limit=2)

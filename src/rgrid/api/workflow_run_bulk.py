@@ -43,8 +43,8 @@ class BulkActions:
         meant = [status for status in statuses if query.status in (None, status)]
         await self._grid.caught_up()
         # Whoever asks twice doesn't mean to run twice what was run again already.
-        retried = act == self._retry_one
-        found, matched = await workflow_runs.oldest(pool, wanted, meant, query.limit, unless_retried=retried)
+        retrying = act == self._retry_one
+        found, matched = await workflow_runs.oldest(pool, wanted, meant, query.limit, to_retry=retrying)
         items: list[BulkItem] = []
         position = 0
         for run_id, status in found:

@@ -61,8 +61,8 @@ def check_key(key: str) -> str:
 
 
 def key_of(headers: Mapping[str, str], body: object) -> str | None:
-    """The key of a request: in its header, or in a member `idempotency_key` of its body. Raises Invalid when they
-    differ, or it isn't one."""
+    """The key of a request: in its header, or in a member `idempotency_key` of its body, where it may be any text.
+    Raises Invalid when they differ, or the header's isn't one."""
     header, member = headers.get("idempotency-key"), getattr(body, "idempotency_key", None)
     if header is not None and member is not None and header != member:
         raise Invalid(
@@ -70,8 +70,7 @@ def key_of(headers: Mapping[str, str], body: object) -> str | None:
             code="conflicting_idempotency_keys",
             fields=[("idempotency_key", "Not the key of the header.")],
         )
-    key = header if header is not None else member
-    return None if key is None else check_key(key)
+    return member if header is None else check_key(header)
 
 
 def request_hash(query: Sequence[tuple[str, str]], body: bytes) -> bytes:
