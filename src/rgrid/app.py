@@ -6,7 +6,7 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any, Final, TypeVar, cast
 
@@ -34,9 +34,9 @@ from rgrid.postgres.pool import GONE, connect
 from rgrid.retention import Purged, Retention
 from rgrid.runners.host import this_host
 from rgrid.settings import Settings, load
-from rgrid.ticker import CLEAN_EVERY_S, NOTE_EVERY_S, RunChores, ScheduleChores, Ticker
+from rgrid.ticker import CLEAN_EVERY_S, NOTE_EVERY_S, Chore, RunChores, ScheduleChores, Ticker
 from rgrid.web import openapi
-from rgrid.web.access_log import JsonLines
+from rgrid.web.access_log import log_to_stderr
 from rgrid.web.health import Health
 from rgrid.web.idempotency import Idempotency
 from rgrid.web.live import Sockets
@@ -62,7 +62,7 @@ FRAME_MAX_BYTES: Final = 64 * 1024
 def serve(settings: Settings, on_ready: OnReady = lambda url: None) -> int:
     """Run everything until SIGTERM or SIGINT; the process' exit code. `on_ready` gets the service's URL as soon as
     readiness is 200. Call it from the main thread, before any event loop."""
-    _log_to_stderr(settings)
+    log_to_stderr(settings.log_level)
     if settings.database_url is not None:
         return _run(_serve(settings, settings.database_url, None, on_ready))
     # The server is a child that dies with the thread that made it: this one, which outlives the loop.
@@ -75,17 +75,26 @@ def serve(settings: Settings, on_ready: OnReady = lambda url: None) -> int:
 
 def work(settings: Settings) -> int:
     """Run a runner pool alone, on the database of a running service, until SIGTERM or SIGINT."""
-    _log_to_stderr(settings)
+    return _beside(settings, _work)
+
+
+def tick(settings: Settings) -> int:
+    """Let schedules fire, on the database of a running service, until SIGTERM or SIGINT."""
+    return _beside(settings, _tick)
+
+
+def _beside(settings: Settings, main: Callable[[Settings, str], Coroutine[Any, Any, int]]) -> int:
+    log_to_stderr(settings.log_level)
     dsn = settings.database_url or dsn_of_running(settings.data_dir)
     if dsn is None:
         log.error("no service runs on %s; start one with `rgrid up`, or set RGRID_DATABASE_URL", settings.data_dir)
         return 1
-    return _run(_work(settings, dsn))
+    return _run(main(settings, dsn))
 
 
 def purge(settings: Settings, *, orphans: bool) -> Purged:
     """Clean up on the database of an installation, whether its service runs or not. Raises Unavailable."""
-    _log_to_stderr(settings)
+    log_to_stderr(settings.log_level)
     dsn = settings.database_url or dsn_of_running(settings.data_dir)
     if dsn is not None:
         return _run(_purge(settings, dsn, orphans=orphans))
@@ -185,6 +194,31 @@ async def _work(settings: Settings, dsn: str) -> int:
     return 0
 
 
+async def _tick(settings: Settings, dsn: str) -> int:
+    stop = _stop_signal()
+    async with assembled(settings, dsn, projecting=False) as parts:
+        chores = ScheduleChores(parts.grid.pool, parts.firing, parts.grid.reached)
+        ticker = _ticker(parts, chores.chores())
+        ticker.start()
+        log.info("schedules fire from here, too")
+        await stop.wait()
+        ticker.stop()
+        await chores.settled()
+    return 0
+
+
+def _ticker(parts: Parts, more: Sequence[tuple[Chore, float]]) -> Ticker:
+    grid = parts.grid
+    return Ticker(
+        pool=grid.pool,
+        handler=grid.handler,
+        settings=grid.settings,
+        lines_stored=grid.lines_stored,
+        host=this_host(),
+        more=more,
+    )
+
+
 class _Service:
     """The drivers of a service process and the order in which they stop."""
 
@@ -203,13 +237,10 @@ class _Service:
         self._idempotency = Idempotency(grid.pool, now, grid.settings.idempotency_ttl_s)
         folder = grid.settings.workflows
         self._folder = None if folder is None else WorkflowFolder(grid, folder)
-        self._ticker = Ticker(
-            pool=grid.pool,
-            handler=grid.handler,
-            settings=grid.settings,
-            lines_stored=grid.lines_stored,
-            host=this_host(),
-            more=[
+        self._firing = ScheduleChores(grid.pool, parts.firing, grid.reached)
+        self._ticker = _ticker(
+            parts,
+            [
                 (self._idempotency.purge, CLEAN_EVERY_S),
                 (lambda: tickets.purge(grid.pool), CLEAN_EVERY_S),
                 (self._uses.write, WRITE_EVERY_S),
@@ -217,7 +248,7 @@ class _Service:
                 *_retention(parts).chores(),
                 *RunChores(grid.pool, parts.driver, parts.neighbours).chores(),
                 *([] if self._folder is None else [(self._folder.look, workflow_folder.LOOK_EVERY_S)]),
-                *ScheduleChores(grid.pool, parts.firing, grid.reached).chores(),
+                *(self._firing.chores() if grid.settings.scheduler else []),
             ],
         )
 
@@ -284,6 +315,8 @@ class _Service:
         else:
             await self._engine.close()
         self._ticker.stop()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._firing.settled(), LAST_WRITE_MAX_S)
         await self._sockets.close_all()
         with contextlib.suppress(TimeoutError, *GONE):
             await asyncio.wait_for(self._uses.write(), LAST_WRITE_MAX_S)
@@ -360,13 +393,3 @@ def _listen(settings: Settings) -> socket.socket:
 async def _cancelled(task: "asyncio.Task[Any]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def _log_to_stderr(settings: Settings) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    for chatty in ("uvicorn", "websockets"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    # It warns of each chore that still runs when it is due again, which every chore does while the database is away.
-    logging.getLogger("apscheduler").setLevel(logging.ERROR)

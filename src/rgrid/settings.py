@@ -76,6 +76,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     slots: Annotated[int, Meta(ge=0, le=4096), _says("scripts at a time in this process; 0 runs none")] = msgspec.field(
         default_factory=usable_cores
     )
+    scheduler: Annotated[bool, _says("whether schedules fire from this service; `rgrid scheduler` does only that")] = (
+        True
+    )
     database_url: Annotated[str | None, _says("a Postgres (14 or newer) instead of the embedded one")] = None
     postgres_bin: Annotated[Path | None, _says("folder of the Postgres programs that the embedded server uses")] = None
     objects_url: Annotated[str | None, _says("folder of objects, shared by all processes, or s3://bucket/prefix")] = (

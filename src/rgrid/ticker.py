@@ -45,7 +45,8 @@ AWAY: Final = timedelta(seconds=5)
 HEARD_WITHIN_S: Final = 2
 FIRE_EVERY_S: Final = 0.5
 REPAIR_EVERY_S: Final = 15
-DECIDED_AT_ONCE_MAX: Final = 64
+DECIDED_AT_ONCE_MAX: Final = 2_000
+"""More than fit one append of the writer, so that the next one forms while it is under way."""
 IN_FLIGHT_MAX: Final = 20_000
 DUE_PAGES_MAX: Final = 40
 START_BY_S: Final = 10

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from projections import run_queue, run_timers, workers, workflow_runs
+from projections import run_queue, run_timers, schedules, workers, workflow_runs
 from rgrid.api.grid import Grid
 from rgrid.executions import leases
 from rgrid.kernel.clock import now
@@ -84,7 +84,12 @@ def gauge(metrics: Metrics, grid: Grid, daemon: Daemon) -> None:
     timers = metrics.gauge("rgrid_workflow_timers", "Times that workflow runs wait for.")
     late = metrics.gauge("rgrid_workflow_timer_late_seconds", "By how much the oldest of these times has passed.")
 
+    undecided = metrics.gauge(
+        "rgrid_scheduler_lag_seconds", "For how long the oldest due time has waited to be decided."
+    )
+
     async def sample() -> None:
+        undecided.set(await schedules.lag_s(grid.pool, now()))
         position.set(await grid.store.head())
         depth.set(await run_queue.depth(grid.pool))
         running.set(await leases.held(grid.pool))

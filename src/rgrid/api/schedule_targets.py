@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,10 +15,11 @@ from rgrid.api.templates import check_on_grid, execution_from
 from rgrid.eventstore.append import Rider
 from rgrid.eventstore.handle import NewStream, Riders
 from rgrid.executions import leases
-from rgrid.executions.commands import CancelExecution
+from rgrid.executions.commands import CancelExecution, SubmitExecution
 from rgrid.executions.events import CancelRequested, ExecutionEvent, Origin
 from rgrid.executions.execution import DECIDER as EXECUTION
 from rgrid.executions.execution import TERMINAL, Execution
+from rgrid.kernel.clock import monotonic_ms
 from rgrid.kernel.errors import Invalid, NotFound, Rejected
 from rgrid.kernel.ids import new_command_id, new_id
 from rgrid.kernel.messages import AnyRecorded, Cause
@@ -35,11 +37,15 @@ PARAMS_BYTES_MAX: Final = 16 * 1024 * 1024
 KEPT_MAX: Final = 1_000
 KEPT_BYTES_MAX: Final = 256 * 1024
 AT_ONCE_MAX: Final = 64
+CHECKED_MS: Final = 2_000
+OLDEST_MS: Final = 10_000
+"""A template that was right counts as right for so long; whether the month has money left is asked with the append."""
 LOOKED_BACK_MAX: Final = 100
 """The event that ended something stands so near to the end of its stream."""
 PREFIXES: Final[Mapping[TargetType, str]] = {"EXECUTION": "exec", "WORKFLOW": "run", "SOURCE": "fetch"}
 
 Params = dict[str, Any]
+_Key = tuple[str | None, str | None, str, str]
 
 
 class Parameters:
@@ -80,11 +86,25 @@ class Parameters:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A submission that was found right, without variables and inputs, which each execution has of its own."""
+
+    command: SubmitExecution
+    at_ms: int
+
+    @property
+    def age_ms(self) -> int:
+        return monotonic_ms() - self.at_ms
+
+
 class ScheduleTargets:
     """Looks targets up, begins them, stops them, and says how they ended."""
 
     def __init__(self, grid: Callable[[], Grid]) -> None:
         self.params = Parameters(lambda: grid().objects)
+        self._checked: OrderedDict[_Key, _Checked] = OrderedDict()
+        self._checking: dict[_Key, asyncio.Future[None]] = {}
         self._grid = grid
 
     async def check(self, kind: TargetType, name: str, params: Params | None) -> None:
@@ -119,20 +139,54 @@ class ScheduleTargets:
         """What begins the target of a schedule run. Raises what stands in its way: SpendingLimit, NotFound, Rejected,
         Invalid, Malformed, Gone."""
         target = schedule.target
-        params = {**(await self.params.load(target.params_sha256) or {})}
-        if run.params_sha256 is not None:
-            params |= await self.params.load(run.params_sha256) or {}
         by = run.requested_by or "system"
-        if target.type == "WORKFLOW":
-            return await self._workflow(schedule, run, target_id, params, by)
+        if target.type == "EXECUTION":
+            return await self._execution(schedule, run, target_id, by)
         if target.type == "SOURCE":
             raise _unknown(f"Source not found: {target.name}")
+        return await self._workflow(schedule, run, target_id, await self._params(target, run), by)
+
+    async def _params(self, target: Target, run: ActiveRun) -> Params:
+        stored = await self.params.load(target.params_sha256) or {}
+        overlay = await self.params.load(run.params_sha256) or {}
+        return {**stored, **overlay}
+
+    async def _execution(self, schedule: Schedule, run: ActiveRun, execution_id: str, by: str) -> NewStream:
+        """Schedules that are due together often run the same: what was checked a moment ago, or is being checked, is
+        not checked again."""
+        target = schedule.target
+        key = (target.params_sha256, run.params_sha256, target.name, by)
         origin = Origin(
-            schedule_id=schedule.schedule_id,
-            schedule_run_id=run.schedule_run_id,
-            scheduled_at=run.due_at,
-        )
-        return await execution_from(self._grid(), params, target_id, origin, name=target.name, created_by=by)
+            schedule_id=schedule.schedule_id, schedule_run_id=run.schedule_run_id, scheduled_at=run.due_at
+        )  # fmt: skip
+        template, checking = self._checked.get(key), self._checking.get(key)
+        if checking is not None and (template is None or template.age_ms > OLDEST_MS):
+            await asyncio.wait({checking})
+            template, checking = self._checked.get(key), self._checking.get(key)
+        if template is None or template.age_ms > OLDEST_MS or (template.age_ms > CHECKED_MS and checking is None):
+            done = self._checking.setdefault(key, asyncio.get_running_loop().create_future())
+            try:
+                return await self._fresh(key, schedule, run, execution_id, origin)
+            finally:
+                self._checking.pop(key, None)
+                if not done.done():
+                    done.set_result(None)
+        command = msgspec.structs.replace(template.command, root_execution_id=execution_id, origin=origin)
+        return NewStream(EXECUTION, execution_id, command)
+
+    async def _fresh(
+        self, key: _Key, schedule: Schedule, run: ActiveRun, execution_id: str, origin: Origin
+    ) -> NewStream:
+        params, name = await self._params(schedule.target, run), schedule.target.name
+        by = run.requested_by or "system"
+        stream = await execution_from(self._grid(), params, execution_id, origin, name=name, created_by=by)
+        assert isinstance(stream.command, SubmitExecution)
+        if not stream.command.env_sealed and not stream.command.inputs:
+            self._checked[key] = _Checked(stream.command, monotonic_ms())
+            self._checked.move_to_end(key)
+            if len(self._checked) > KEPT_MAX:
+                self._checked.popitem(last=False)
+        return stream
 
     async def _workflow(
         self, schedule: Schedule, run: ActiveRun, run_id: str, params: Params, by: str

@@ -69,6 +69,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
     },
     "Operate": {
         "worker": Command("up", "run scripts for a service that runs already", talks=False),
+        "scheduler": Command("up", "let schedules fire for a service that runs already", talks=False),
         "purge": Command("up", "remove what has been kept long enough, also while no service runs", talks=False),
         "doctor": Command("doctor", "check what works on this machine", talks=False),
         "openapi": Command("up", "print the description of the HTTP interface", talks=False),

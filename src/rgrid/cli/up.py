@@ -102,6 +102,26 @@ def worker(args: argparse.Namespace, console: Console) -> int:
     return app.work(chosen)
 
 
+def add_scheduler(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", metavar="DIR", type=Path, help="where the service keeps everything (RGRID_DATA_DIR)"
+    )
+    parser.epilog = (
+        "Any number of them run beside each other and beside services: each due time fires once. A service with\n"
+        "RGRID_SCHEDULER=false leaves it to them. Finds the database as `rgrid worker` does.\n\n"
+        "Example:\n  RGRID_DATABASE_URL=postgresql://user@host/rgrid rgrid scheduler"
+    )
+    parser.set_defaults(handler=scheduler)
+
+
+def scheduler(args: argparse.Namespace, console: Console) -> int:
+    from rgrid import app
+
+    chosen = settings.load({"data_dir": args.data_dir})
+    _warn_of_unknown_names(console)
+    return app.tick(chosen)
+
+
 def add_purge(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", metavar="DIR", type=Path, help="where everything is kept (RGRID_DATA_DIR)")
     parser.add_argument(

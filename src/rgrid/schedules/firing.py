@@ -13,9 +13,9 @@ from rgrid.kernel.clock import Now
 from rgrid.kernel.errors import RgridError, Unavailable
 from rgrid.kernel.ids import new_command_id
 from rgrid.kernel.messages import AnyRecorded, Cause
-from rgrid.schedules.active_runs import ActiveRun, to_stop
+from rgrid.schedules.active_runs import ActiveRun, holding, to_stop
 from rgrid.schedules.commands import DecideDue, EndScheduleRun, StartScheduleRun
-from rgrid.schedules.events import DueFired, ScheduleEvent, ScheduleRunStarted
+from rgrid.schedules.events import ScheduleEvent, ScheduleRunStarted, run_id_of
 from rgrid.schedules.schedule import DECIDER
 from rgrid.schedules.schedule_state import Schedule
 from rgrid.schedules.targets import End, Targets
@@ -57,18 +57,18 @@ class Firing:
         return handled.position
 
     async def _ready(self, state: Schedule) -> dict[str, NewStream]:
-        """The target of the one run that the decision will most likely fire, by the id of the run."""
-        moment = self._now()
-        events = DECIDER.decide(DecideDue(), state, moment)
-        firing = [one for one in events if isinstance(one, DueFired) and one.decision == "fired"]
-        if len(firing) != 1 or firing[0].start_at > moment:
+        """The target of the run that the decision will most likely let begin at once, by the id of the run."""
+        due_at, rules = state.next_due_at, state.rules
+        busy = len(holding(state.runs)) >= rules.max_instances and rules.overlap_policy != "ALLOW"
+        if due_at is None or due_at > self._now() or busy or rules.jitter_s:
             return {}
-        run_id = firing[0].schedule_run_id
-        after = DECIDER.fold(state, events)
+        run_id = run_id_of(state.schedule_id, due_at)
+        run = ActiveRun(
+            schedule_run_id=run_id, due_at=due_at, trigger="SCHEDULE", stage="pending", start_at=due_at
+        )  # fmt: skip
         try:
             async with asyncio.timeout(BEGIN_MAX_S):
-                target_id = self._targets.new_id(after.target.type)
-                return {run_id: await self._targets.begin(after, after.runs[run_id], target_id)}
+                return {run_id: await self._targets.begin(state, run, self._targets.new_id(state.target.type))}
         except (RgridError, TimeoutError):
             return {}  # It fires all the same; whoever starts it then says what is wrong.
 

@@ -44,3 +44,14 @@ def log_exchange(exchange: Exchange) -> None:
     if exchange.detail:
         fields["detail"] = exchange.detail
     access.info("request", extra={"fields": fields})
+
+
+def log_to_stderr(level: str) -> None:
+    """Everything from this level on, a line of JSON each."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for chatty in ("uvicorn", "websockets"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It warns of each chore that still runs when it is due again, which every chore does while the database is away.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
