@@ -155,3 +155,20 @@ def test_a_service_follows_the_folder_that_it_is_told() -> None:
                 assert time.monotonic() < give_up
                 time.sleep(0.1)
         assert f"{flows}/bad.yaml:1: steps: Expected at least 1 items, got 0." in (home / "service.log").read_text()
+
+
+def test_a_definition_follows_the_scripts_that_it_names(with_folder: Callable[[Test], None]) -> None:
+    async def test(folder: Folder) -> None:
+        named = "{name: run, type: EXECUTION, timeout_seconds: 9, params: {script: run.py}}"
+        folder.write("scripted.yaml", f"name: scripted\nsteps: [{named}]\n")
+        assert await folder.looks(1) == ["scripted.yaml:2: There is no file run.py. (bad_file)"]
+        folder.write("run.py", "print(1)")
+        assert await folder.looks(3) == []
+        assert await folder.version("scripted") == 1
+        await folder.looks(3)
+        assert await folder.version("scripted") == 1
+        folder.write("run.py", "print('${HOME} is text in a script')")
+        assert await folder.looks(3) == []
+        assert await folder.version("scripted") == 2
+
+    with_folder(test)

@@ -23,6 +23,17 @@ def inlined(document: Any, folder: Path) -> tuple[Any, list[tuple[str, str]]]:
     return {**document, "steps": made}, wrong
 
 
+def files_named(document: Any, folder: Path) -> list[Path]:
+    """The files that `inlined` would read."""
+    steps = document.get("steps") if isinstance(document, Mapping) else None
+    found = []
+    for step in steps if isinstance(steps, list) else []:
+        params = step.get("params") if isinstance(step, Mapping) else None
+        named = [params.get(word) for word in NAMED] if isinstance(params, Mapping) else []
+        found += [folder / text for text in named if isinstance(text, str) and _is_below(text, folder)]
+    return found
+
+
 def _step(step: Any, path: str, folder: Path, wrong: list[tuple[str, str]]) -> Any:
     params = step.get("params") if isinstance(step, Mapping) else None
     if not isinstance(params, Mapping) or str(step.get("type", "")).upper() != "EXECUTION":
@@ -45,9 +56,8 @@ def _step(step: Any, path: str, folder: Path, wrong: list[tuple[str, str]]) -> A
 def _text(named: Any, folder: Path) -> str:
     if not isinstance(named, str) or not named:
         raise ValueError("Must be the path of a file beside the document.")
-    relative = PurePosixPath(named)
-    path = folder / relative
-    if relative.is_absolute() or not path.resolve().is_relative_to(folder.resolve()):
+    path = folder / named
+    if not _is_below(named, folder):
         raise ValueError(f"{named} is not below the folder of the document.")
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
@@ -59,3 +69,12 @@ def _text(named: Any, folder: Path) -> str:
         raise ValueError(f"{named} can't be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise ValueError(f"{named} is not UTF-8 text.") from None
+
+
+def _is_below(named: str, folder: Path) -> bool:
+    try:
+        is_below = (folder / named).resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError):
+        # Too long for a path, or a NUL in it.
+        return False
+    return is_below and not PurePosixPath(named).is_absolute()

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from rgrid.adapters.script_files import files_named, inlined
 from rgrid.adapters.yaml_source import BadSource, Source, read_all
 from rgrid.api.grid import Grid
 from rgrid.api.workflow_defining import define
@@ -28,15 +29,17 @@ AGAIN_EVERY_LOOKS: Final = 30
 LINES_MAX: Final = 20
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 _DECODER: Final = BodyDecoder(WorkflowDefinitionInput)
-_Stamp = tuple[int, int, int]
+_Stamp = tuple[tuple[int, int, int], ...]
 
 
 class _File(msgspec.Struct):
-    """What is known of a file: how it looked the last time, how when it was read, and what was in it."""
+    """What is known of a file: how it looked the last time, how when it was read, what was in it, and which scripts
+    its definitions name."""
 
-    seen: _Stamp
+    seen: _Stamp = ()
     taken: _Stamp | None = None
     content_hash: bytes = b""
+    scripts: list[Path] = []
 
 
 class _Open(msgspec.Struct):
@@ -95,8 +98,8 @@ class WorkflowFolder:
     def _content(self, path: Path, *, at_once: bool) -> bytes | None:
         try:
             status = path.stat()
-            stamp = (status.st_ctime_ns, status.st_size, status.st_ino)
-            file = self._files.setdefault(path, _File((0, 0, 0)))
+            file = self._files.setdefault(path, _File())
+            stamp = tuple(_stamp(one) for one in (path, *file.scripts))
             is_still, file.seen = file.seen == stamp, stamp
             if stamp == file.taken or not (is_still or at_once):
                 return None
@@ -108,7 +111,7 @@ class WorkflowFolder:
         except OSError as error:
             self._tell(f"{path}: {error.strerror}")
             return None
-        content_hash = hashlib.sha256(content).digest()
+        content_hash = hashlib.sha256(content + b"".join(map(_bytes, file.scripts))).digest()
         if content_hash == file.content_hash:
             return None
         file.content_hash = content_hash
@@ -116,10 +119,19 @@ class WorkflowFolder:
 
     def _read(self, path: Path, content: bytes) -> list[_Open]:
         try:
-            return [_Open(path, source) for source in read_all(content)]
+            sources = read_all(content)
         except BadSource as bad:
             log.warning("%s: %s (malformed)", _place(path, bad.line), bad.message)
             return []
+        # From now on a change of a script is a change of the file.
+        self._files[path].scripts = [script for one in sources for script in files_named(one.data, path.parent)]
+        found = []
+        for source in sources:
+            data, wrong = inlined(source.data, path.parent)
+            for field, why in wrong:
+                log.warning("%s: %s (bad_file)", _place(path, source.line(field)), why)
+            found += [] if wrong else [_Open(path, Source(data, source.lines))]
+        return found
 
     # ---------------------------------------------------------------- applying
 
@@ -169,6 +181,22 @@ class WorkflowFolder:
         if line not in self._told and len(self._told) < FILES_MAX:
             self._told.add(line)
             log.warning("%s", line)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """How a file looks; one that isn't there looks like nothing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return status.st_ctime_ns, status.st_size, status.st_ino
+
+
+def _bytes(script: Path) -> bytes:
+    try:
+        return script.read_bytes() if script.stat().st_size <= FILE_MAX_BYTES else b""
+    except OSError:
+        return b""
 
 
 def _lines(one: _Open, wrong: Invalid) -> list[str]:
