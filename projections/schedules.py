@@ -231,6 +231,7 @@ PROJECTION: Final = Projection(
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """What a list of schedules may be narrowed to; None means any."""
 
+    name: str | None = None
     enabled: bool | None = None
     target_type: str | None = None
     target_name: str | None = None
@@ -248,7 +249,7 @@ async def page(connection: Queryable, wanted: Filter, window: Window) -> Rows:
     """Rows of the whole table, without those that were deleted."""
     where = Where()
     where.add("deleted_at is null")
-    for column in ("enabled", "target_type", "target_name"):
+    for column in ("name", "enabled", "target_type", "target_name"):
         where.equal(column, getattr(wanted, column))
     if wanted.tag is not None:
         where.add("tags @> array[{}::text]", wanted.tag)

@@ -167,6 +167,7 @@ class SchedulePreviewRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_u
 class ScheduleFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Narrows the list of schedules."""
 
+    name: str | None = None
     enabled: bool | None = None
     target_type: TargetTypeText | None = None
     target_name: str | None = None

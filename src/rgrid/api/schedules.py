@@ -81,6 +81,7 @@ class Schedules:
     async def listed(self, call: Call[ScheduleFilter, None]) -> Reply:
         asked = call.query
         wanted = schedules.Filter(
+            name=asked.name,
             enabled=asked.enabled,
             target_type=schedule_requests.target_type_of(asked.target_type, "query.target_type")
             if asked.target_type is not None

@@ -75,7 +75,7 @@ class Schedules:
         return msgspec.convert(await self._calls.document("POST", "/schedules", body=schedule), Action)
 
     async def list(self, /, **filters: object) -> AsyncGenerator[Schedule, None]:
-        """All schedules that match: enabled, target_type, target_name, tag."""
+        """All schedules that match: name, enabled, target_type, target_name, tag."""
         async for page in self._calls.pages("/schedules", {"limit": PAGE_MAX, **filters}):
             for row in msgspec.convert(page["data"], Sequence[Schedule]):
                 yield row

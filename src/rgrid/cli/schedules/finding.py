@@ -14,9 +14,8 @@ def find(client: Client, named: str) -> Schedule:
     """The schedule that is meant."""
     if named.startswith(PREFIX):
         return client.schedules.get(named)
-    for schedule in client.schedules.list(sort="name", order="asc"):
-        if schedule.name == named:
-            return schedule
+    for schedule in client.schedules.list(name=named):
+        return schedule
     raise Failure(f"There is no schedule {named}.", "rgrid schedules list", name="not_found")
 
 
