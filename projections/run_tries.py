@@ -13,6 +13,8 @@ from rgrid.subscriptions.projection import Projection
 from rgrid.workflows.events import RunTriggered, StepCompleted, StepStarted
 
 SAMPLES_MAX: Final = 50
+CHILD_SAMPLES_MAX: Final = 3
+CHILD_EXECUTIONS_MAX: Final = 100_000
 EXECUTIONS_MAX: Final = 20_000
 
 
@@ -21,11 +23,11 @@ async def project(connection: Connection, batch: Sequence[AnyRecorded]) -> None:
     runs = [at for at in batch if isinstance(at.event, RunTriggered)]
     if runs:
         await connection.execute(
-            "insert into run_tries_runs (run_id, workflow_name, parent_run_id)"
-            " select * from unnest($1::text[], $2::text[], $3::text[])",
+            "insert into run_tries_runs (run_id, workflow_name, parent_run_id, parent_step, parent_attempt)"
+            " select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[])",
             [at.entity_id for at in runs],
             [at.event.workflow_name for at in runs],
-            [None if at.event.parent is None else at.event.parent.run_id for at in runs],
+            *([getattr(at.event.parent, name, None) for at in runs] for name in ("run_id", "step", "attempt")),
         )
     begun = [at for at in batch if isinstance(at.event, StepStarted)]
     if begun:
@@ -71,6 +73,13 @@ class Lately(msgspec.Struct, frozen=True, kw_only=True):
     execution_ids: list[str]
 
 
+class Below(msgspec.Struct, frozen=True, kw_only=True):
+    """What one of the last completed tries of a step with child runs started through them."""
+
+    step: str
+    execution_ids: list[str]
+
+
 class StartedExecution(msgspec.Struct, frozen=True, kw_only=True):
     """An execution that a step of a run started."""
 
@@ -93,6 +102,33 @@ async def lately(connection: Queryable, workflow_name: str, steps: Sequence[str]
         SAMPLES_MAX,
     )
     return {row["step"]: Lately(**dict(row)) for row in rows}
+
+
+async def below(connection: Queryable, workflow_name: str, steps: Sequence[str]) -> list[Below] | None:
+    """The executions of child runs, by try, for the last CHILD_SAMPLES_MAX that completed of each step; None when they
+    are more than CHILD_EXECUTIONS_MAX. Tries without any are left out."""
+    rows = await connection.fetch(
+        "with recursive recent as ("
+        "select s.step, t.run_id, t.attempt from unnest($2::text[]) as s(step) cross join lateral ("
+        "select run_id, attempt from run_tries where workflow_name = $1 and step = s.step and duration_ms is not null"
+        " order by position desc limit $3) t"
+        "), below as ("
+        "select c.step, c.run_id as top, c.attempt, r.run_id from recent c join run_tries_runs r"
+        " on r.parent_run_id = c.run_id and r.parent_step = c.step and r.parent_attempt = c.attempt union all"
+        " select b.step, b.top, b.attempt, r.run_id from below b join run_tries_runs r on r.parent_run_id = b.run_id"
+        ") select b.step, b.top, b.attempt, t.execution_id from below b join run_tries t on t.run_id = b.run_id"
+        " where t.execution_id is not null limit $4",
+        workflow_name,
+        list(steps),
+        CHILD_SAMPLES_MAX,
+        CHILD_EXECUTIONS_MAX + 1,
+    )
+    if len(rows) > CHILD_EXECUTIONS_MAX:
+        return None
+    tries: dict[tuple[str, str, int], list[str]] = {}
+    for row in rows:
+        tries.setdefault((row["step"], row["top"], row["attempt"]), []).append(row["execution_id"])
+    return [Below(step=step, execution_ids=ids) for (step, _, _), ids in tries.items()]
 
 
 async def executions(connection: Queryable, run_id: str) -> list[StartedExecution]:

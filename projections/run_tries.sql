@@ -1,9 +1,12 @@
 create table run_tries_runs (
     run_id text collate "C" primary key,
     workflow_name text collate "C" not null,
-    parent_run_id text collate "C"
+    parent_run_id text collate "C",
+    parent_step text collate "C",
+    parent_attempt integer
 );
-create index run_tries_runs_parent_idx on run_tries_runs (parent_run_id, run_id) where parent_run_id is not null;
+create index run_tries_runs_parent_idx on run_tries_runs (parent_run_id, parent_step, parent_attempt, run_id)
+    where parent_run_id is not null;
 
 create table run_tries (
     run_id text collate "C" not null,

@@ -162,6 +162,10 @@ def test_lines_of_child_runs_are_in_the_log_of_the_run_above(live: Live) -> None
     lines = live.page(f"{RUNS}/{run['run_id']}/logs")["data"]
     assert [(one["run_id"], one["message"]) for one in lines] == [(children[0], "item 1"), (children[1], "item 2")]
     assert live.page(f"{RUNS}/{run['run_id']}/logs", include_children="false")["data"] == []
+    plan = post(live, f"{RUNS}/{run['run_id']}/retry", params={"plan": "true", "from_step": "each"})
+    executions = [live.page(f"{RUNS}/{child}")["steps"][0]["execution_id"] for child in children]
+    assert plan["expected_cost_micros"] == sum(live.get(one)["cost_micros"] for one in executions)
+    assert plan["expected_ms"] == run["steps"][0]["duration_ms"]
 
 
 def test_reading_and_acting_need_their_scopes(live: Live) -> None:

@@ -69,3 +69,29 @@ def test_executions_of_a_run_include_those_of_the_runs_below_it(database: str) -
     assert asyncio.run(found("r1")) == [("e1", "r1", "a"), ("e3", "r3", "a"), ("e2", "r1", "c")]
     assert asyncio.run(found("r2")) == [("e3", "r3", "a")]
     assert asyncio.run(found("none")) == []
+
+
+def test_what_child_runs_started_is_known_by_the_try_that_started_them(database: str) -> None:
+    log: list[tuple[str, Event]] = []
+    for run, items in (("r1", 2), ("r2", 1)):
+        log += [(f"run-{run}", triggered()), (f"run-{run}", started("m", 1, items_total=items))]
+        for item in range(items):
+            child = f"{run}c{item}"
+            log.append(
+                (f"run-{child}", triggered(name="load", parent=Parent(run_id=run, step="m", attempt=1, index=item)))
+            )
+            log.append((f"run-{child}", started("a", 2, execution_id=f"{run}e{item}")))
+        log.append((f"run-{run}", completed("m", 9)))
+    log += [("run-deep", triggered(name="x", parent=Parent(run_id="r2c0", step="a", attempt=1)))]
+    log += [("run-deep", started("a", 3, execution_id="deep"))]
+
+    async def found(*steps: str) -> list[tuple[str, set[str]]]:
+        async with read_model(database, PROJECTION, log) as connection:
+            known = await run_tries.below(connection, "refresh", steps)
+        assert known is not None
+        return [(one.step, set(one.execution_ids)) for one in known]
+
+    assert sorted(asyncio.run(found("m", "a")), key=repr) == sorted(
+        [("m", {"r1e0", "r1e1"}), ("m", {"r2e0", "deep"})], key=repr
+    )
+    assert asyncio.run(found("a")) == []

@@ -19,7 +19,7 @@ RETRYABLE: Final = frozenset({"TRANSIENT", "TIMEOUT", "NETWORK", "RATE_LIMIT", "
 
 class PlannedStep(msgspec.Struct, kw_only=True):
     """What would become of a step: it runs, or the output that it had is taken over. Expected are the median of how
-    long its last tries took and what their executions cost; null without any."""
+    long its last tries took and of what their executions cost, those of child runs included; null without any."""
 
     step_name: str
     step_type: StepType
