@@ -1,6 +1,8 @@
 """Where a bucket is, and addresses in it that are signed for one object, one method and a while (SigV4)."""
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -64,8 +66,10 @@ class DirectAddresses:
     def slot_key(self, slot: str) -> str:
         return f"{self._bucket.prefix}slots/{slot}"
 
-    def upload_url(self, key: str, expires_s: int) -> str:
-        return self._signed("PUT", key, expires_s, {})
+    def upload_url(self, key: str, expires_s: int, size_bytes: int | None = None) -> str:
+        """A size is signed as the header that every client sends of its own accord."""
+        headers = {} if size_bytes is None else {"content-length": str(size_bytes)}
+        return self._signed("PUT", key, expires_s, {}, headers)
 
     def download_url(self, key: str, filename: str, content_type: str, expires_s: int) -> str:
         """The name and the type are part of what is signed."""
@@ -80,14 +84,21 @@ class DirectAddresses:
             },
         )
 
-    def _signed(self, method: str, key: str, expires_s: int, parameters: dict[str, str]) -> str:
+    def _signed(
+        self,
+        method: str,
+        key: str,
+        expires_s: int,
+        parameters: Mapping[str, str],
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> str:
         from botocore.auth import S3SigV4QueryAuth
         from botocore.awsrequest import AWSRequest
         from botocore.credentials import Credentials
 
         credentials = Credentials(self._bucket.access_key, self._bucket.secret_key)
         url = f"{self._base}/{self._bucket.name}/{quote(key)}"
-        request: Any = AWSRequest(method=method, url=url, params=parameters)
+        request: Any = AWSRequest(method=method, url=url, params=dict(parameters), headers=dict(headers))
         S3SigV4QueryAuth(credentials, "s3", self._bucket.region, expires=expires_s).add_auth(request)
         signed: str = request.prepare().url
         return signed

@@ -346,8 +346,8 @@ class _DirectAccess:
         self._store = store
         self._addresses = addresses
 
-    def upload_url(self, slot: str, expires_s: int) -> str:
-        return self._addresses.upload_url(self._addresses.slot_key(slot), expires_s)
+    def upload_url(self, slot: str, expires_s: int, size_bytes: int | None = None) -> str:
+        return self._addresses.upload_url(self._addresses.slot_key(slot), expires_s, size_bytes)
 
     def download_url(self, sha256: str, filename: str, content_type: str, expires_s: int) -> str:
         return self._addresses.download_url(self._store.key_of(sha256), filename, content_type, expires_s)

@@ -61,7 +61,8 @@ def slot(execution_id: str, name: str) -> str:
 def upload(grid: Grid, execution_id: str, declared: DeclaredInput, expires_at: datetime, base_url: str) -> str:
     """Where to PUT one input. Another size or hash than the declared one is refused, here or by the last check."""
     if grid.objects.direct is not None:
-        return grid.objects.direct.upload_url(slot(execution_id, declared.name), _seconds_to(expires_at))
+        place = slot(execution_id, declared.name)
+        return grid.objects.direct.upload_url(place, _seconds_to(expires_at), declared.size_bytes)
     grant = Grant(
         expires=int(expires_at.timestamp()),
         size=declared.size_bytes,
