@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tests.benchmarks import archive, batch, lists, logs, noop, report, schedules, start, submit, up, vs
+from tests.benchmarks import archive, batch, chain, lists, logs, noop, report, schedules, start, submit, up, vs
 
 BENCHMARKS = {
     "submit": submit.run,
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "lists": lists.run,
     "logs": logs.run,
     "archive": archive.run,
+    "chain": chain.run,
     "schedules": schedules.run,
     "vs": vs.run,
 }

@@ -86,11 +86,14 @@ class Running:
 
 
 @asynccontextmanager
-async def running(dsn: str, folder: Path, functions: Functions | None = None) -> AsyncIterator[Running]:
+async def running(
+    dsn: str, folder: Path, functions: Functions | None = None, *, ticks: bool = True
+) -> AsyncIterator[Running]:
+    """Until the block ends. Without `ticks` no time goes by for it."""
     settings = Settings(data_dir=folder, encryption_key="00" * 32)
     async with assembled(settings, dsn, handlers=Handlers(functions or {})) as parts:
         parts.grid.runtimes.found_here(["python:3.11"])
-        time_goes_by = asyncio.create_task(_chores(parts))
+        time_goes_by = asyncio.create_task(_chores(parts) if ticks else asyncio.sleep(0))
         try:
             yield Running(parts)
         finally:

@@ -187,6 +187,7 @@ class Beginnings:
             step_attempt=attempt,
             schedule_id=asked.schedule_id,
             schedule_run_id=asked.schedule_run_id,
+            scheduled_at=asked.due_at,
         )
         name = None if "name" in params else f"{asked.workflow_name}.{outline.name}"[:NAME_MAX]
         by = asked.triggered_by
