@@ -3,13 +3,13 @@
 import asyncio
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from rgrid.workflows.daemon_threads import DaemonThreads
 from rgrid.workflows.handlers import BadHandler, HandlerContext, Handlers, StepError, installed, registered
 
 CONTEXT = HandlerContext("run_1", "a", 2, "run_1/a/2")
@@ -60,9 +60,31 @@ def named_and_more(one: int, **more: Any) -> None:
     pass
 
 
+async def _call(handlers: Handlers, name: str, params: dict[str, Any]) -> dict[str, Any]:
+    return await handlers.get(name).call(params, CONTEXT, DaemonThreads(1))
+
+
+async def nul() -> dict[str, str]:
+    return {"text": "a\0b"}
+
+
+async def half_a_character() -> dict[str, str]:
+    return {"text": "\ud800"}
+
+
+async def leave() -> None:
+    sys.exit(3)
+
+
+def leave_from_a_thread() -> None:
+    sys.exit(3)
+
+
 def called(function: Callable[..., Any], **params: Any) -> dict[str, Any]:
-    with ThreadPoolExecutor(1) as threads:
-        return asyncio.run(registered("a.b", function).call(params, CONTEXT, threads))
+    async def run() -> dict[str, Any]:
+        return await registered("a.b", function).call(params, CONTEXT, DaemonThreads(1))
+
+    return asyncio.run(run())
 
 
 def test_a_function_is_called_with_the_parameters_of_the_step() -> None:
@@ -82,6 +104,10 @@ def test_a_function_is_called_with_the_parameters_of_the_step() -> None:
         (away, {}, "NETWORK", "went away"),
         (busy, {}, "RATE_LIMIT", "come back later"),
         (number, {}, "INTERNAL", "int"),
+        (nul, {}, "INTERNAL", "NUL"),
+        (leave, {}, "UNKNOWN", "SystemExit"),
+        (leave_from_a_thread, {}, "UNKNOWN", "SystemExit"),
+        (half_a_character, {}, "UNKNOWN", "surrogates"),
     ],
 )
 def test_what_goes_wrong_has_a_category(
@@ -118,8 +144,7 @@ def test_packages_register_handlers_as_entry_points(tmp_path: Path, monkeypatch:
     (info / "entry_points.txt").write_text(f"[rgrid.handlers]\n{names}")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     handlers = installed()
-    with ThreadPoolExecutor(1) as threads:
-        answer = asyncio.run(handlers.get("kettle.boil").call({"litres": 2}, CONTEXT, threads))
+    answer = asyncio.run(_call(handlers, "kettle.boil", {"litres": 2}))
     assert answer == {"boiled": 2}
     with pytest.raises(StepError, match="no water"):
         handlers.get("kettle.dry")

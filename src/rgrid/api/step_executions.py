@@ -98,7 +98,8 @@ class StepExecutions:
             wanted = Wanted(detail.execution_id, stream="stdout", attempt=attempt)
             rows = await grid.log_reader.tail(wanted, 1)
         line = rows[0].message.strip() if rows else ""
-        if not line.startswith("{") or len(line) > STDOUT_JSON_MAX:
+        # A NUL character can be printed, but not stored.
+        if not line.startswith("{") or len(line) > STDOUT_JSON_MAX or "\\u0000" in line:
             return None
         try:
             return msgspec.json.decode(line, type=dict[str, Any])

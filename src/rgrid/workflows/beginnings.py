@@ -314,6 +314,14 @@ def failure(step: str, attempt: int, error: ExpressionFailed | StepError | Rgrid
     return FailStep(step=step, attempt=attempt, error=str(error), category=cast("ErrorCategory", error.category))
 
 
+def without_streams(beginning: Beginning, refused: RgridError) -> Beginning:
+    """What begins something else can't begin; the rest can."""
+    first = beginning.commands[0]
+    if not beginning.streams or not isinstance(first, StartStep | StartMapItems):
+        return beginning
+    return Beginning([failure(first.step, first.attempt, refused)])
+
+
 def _moment(value: object) -> datetime | None:
     """A time with its offset, or a date, which begins at midnight UTC."""
     if not isinstance(value, str):

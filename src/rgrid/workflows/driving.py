@@ -16,10 +16,11 @@ from rgrid.eventstore.append import Rider
 from rgrid.eventstore.handle import Handled, Handler, NewStream
 from rgrid.kernel.clock import now
 from rgrid.kernel.decider import Decider
+from rgrid.kernel.errors import SpendingLimit
 from rgrid.kernel.ids import new_command_id
 from rgrid.kernel.messages import AnyRecorded, Cause
 from rgrid.workflows import handler_leases, progress
-from rgrid.workflows.beginnings import Beginning, Beginnings, Work, failure
+from rgrid.workflows.beginnings import Beginning, Beginnings, Work, failure, without_streams
 from rgrid.workflows.commands import ConfirmCancelled, RunCommand, StartStep
 from rgrid.workflows.events import MapItemStarted, RunEvent, StepStarted
 from rgrid.workflows.handler_leases import Held, Try
@@ -96,13 +97,13 @@ class Driver:
         """Begin what may begin in a run, and stop what must stop, now that it has come to this version."""
         async with self._lock(run_id):
             if not self.has_driven(run_id, version) or not version:
-                await self._drive(run_id, why, [], None, version)
+                await self._drive(run_id, self._known(run_id, why), [], None, version)
 
     async def tell(self, run_id: str, why: Because, *commands: RunCommand, held: Held | None = None) -> None:
         """Hand in results, together with what follows from them. Raises NotFound; Conflict LOST when the try that is
         `held` is another process' by now."""
         async with self._lock(run_id):
-            await self._drive(run_id, why, list(commands), held, 0)
+            await self._drive(run_id, self._known(run_id, why), list(commands), held, 0)
 
     async def stop(self, run_id: str, step: str, attempt: int) -> None:
         """Stop what a try began that has failed without it."""
@@ -131,7 +132,12 @@ class Driver:
                 self._note(run_id, at, why)
                 break
             decider = decider_after(run, after, events, len(results))
-            handled = await self._append(run_id, why, decider, results, begun, held)
+            try:
+                handled = await self._append(run_id, why, decider, results, begun, held)
+            except SpendingLimit as refused:
+                # The month had room for it when it was asked, and has none now.
+                begun = [without_streams(one, refused) for one in begun]
+                handled = await self._append(run_id, why, decider, results, begun, held)
             if held is not None and not handled.events:
                 # The step ended otherwise, so nobody needs to run it.
                 await handler_leases.forget(self._pool, [held.of])
@@ -208,14 +214,15 @@ class Driver:
             lock = self._locks[run_id] = asyncio.Lock()
         return lock
 
-    def _why(self, run_id: str) -> Because:
+    def _known(self, run_id: str, why: Because) -> Because:
+        """What time brings about, or a handler, belongs to what the run belonged to before."""
         known = self._driven.get(run_id)
-        return known[1] if known else Because()
+        return known[1] if known and why.correlation_id is None else why
 
     # ------------------------------------------------------------------ for handlers
 
     async def _report(self, held: Held, result: Result) -> None:
-        await self.tell(held.of.run_id, self._why(held.of.run_id), result, held=held)
+        await self.tell(held.of.run_id, Because(), result, held=held)
 
     async def _resume(self, held: Held) -> Work | None:
         run, _ = await self._handler.load(DECIDER, held.of.run_id)
@@ -230,7 +237,7 @@ class Driver:
 
     async def _confirm(self, of: Try) -> None:
         await handler_leases.forget(self._pool, [of])
-        await self.tell(of.run_id, self._why(of.run_id), ConfirmCancelled(step=of.step, attempt=of.attempt))
+        await self.tell(of.run_id, Because(), ConfirmCancelled(step=of.step, attempt=of.attempt))
 
 
 def _names(event: RunEvent) -> list[str]:

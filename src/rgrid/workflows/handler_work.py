@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,8 +14,9 @@ from rgrid.postgres.pool import GONE
 from rgrid.workflows import handler_leases
 from rgrid.workflows.beginnings import Work
 from rgrid.workflows.commands import CompleteStep, FailStep
+from rgrid.workflows.daemon_threads import DaemonThreads
 from rgrid.workflows.handler_leases import Held, SignsOfLife, Try
-from rgrid.workflows.handlers import HandlerContext, StepError
+from rgrid.workflows.handlers import HandlerContext, StepError, told
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class HandlerWork:
         self._life = SignsOfLife(connect, self.holder)
         self._running: dict[Try, _Running] = {}
         self._places = asyncio.Semaphore(AT_ONCE_MAX)
-        self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="rgrid-handler")
+        self._threads = DaemonThreads(THREADS_MAX)
         self._unseen: set[Held] = set()
         self._is_closing = False
 
@@ -75,7 +75,6 @@ class HandlerWork:
                 task.cancel()
             await asyncio.wait(tasks, timeout=DRAIN_MAX_S)
         await self._life.stop(self._pool)
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def begin(self, held: Held, work: Work) -> None:
         """Call the handler; this process holds the try."""
@@ -155,14 +154,19 @@ class HandlerWork:
         for _ in range(REPORTS_MAX):
             try:
                 await self._report(held, result)
-            except Conflict as conflict:
-                if conflict.code != handler_leases.LOST:
-                    raise
-                log.warning("the result of %s comes too late: another process runs it now", held.of)
             except _AWAY as away:
                 if self._is_closing:
                     return
                 log.warning("the result of %s has to wait: %s", held.of, away)
                 await asyncio.sleep(REPORT_PAUSE_S)
+                continue
+            except Exception as error:  # The supervisor of handlers: a result that can't be recorded is a failure.
+                if isinstance(error, Conflict) and error.code == handler_leases.LOST:
+                    log.warning("the result of %s comes too late: another process runs it now", held.of)
+                    return
+                log.exception("the result of %s can't be recorded", held.of)
+                if isinstance(result, FailStep):
+                    return
+                result = FailStep(step=held.of.step, attempt=held.of.attempt, error=told(error), category="INTERNAL")
                 continue
             return

@@ -1,12 +1,10 @@
 """Which functions HANDLER steps may name: those that installed packages register as entry points of the group
 `rgrid.handlers`, under a dotted name. Their parameters are a step's, typed by their annotations."""
 
-import asyncio
 import inspect
 import logging
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Final, get_type_hints
@@ -14,6 +12,7 @@ from typing import Any, Final, get_type_hints
 import msgspec
 
 from rgrid.kernel.errors import RgridError
+from rgrid.workflows.daemon_threads import DaemonThreads
 from rgrid.workflows.document import ErrorCategory
 
 log = logging.getLogger(__name__)
@@ -83,7 +82,7 @@ class Registered:
             raise StepError(f"The parameters of {self.name} are wrong: {refused}", "CONFIGURATION") from None
         return {name: getattr(converted, name) for name in self.arguments.__struct_fields__}
 
-    async def call(self, params: Mapping[str, Any], context: HandlerContext, threads: Executor) -> dict[str, Any]:
+    async def call(self, params: Mapping[str, Any], context: HandlerContext, threads: DaemonThreads) -> dict[str, Any]:
         """What the function answers, as JSON. Raises StepError, whatever went wrong inside."""
         arguments = self.bound(params)
         if self.takes_context is not None:
@@ -92,12 +91,13 @@ class Registered:
             if inspect.iscoroutinefunction(self.function):
                 answer = await self.function(**arguments)
             else:
-                loop = asyncio.get_running_loop()
-                answer = await loop.run_in_executor(threads, lambda: self.function(**arguments))
+                answer = await threads.run(lambda: self.function(**arguments))
+                if inspect.isawaitable(answer):
+                    answer = await answer
             return self._as_object(answer)
         except StepError:
             raise
-        except Exception as error:  # The code is the user's: any error of it is the step's.
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             log.info("handler %s failed", self.name, exc_info=error)
             raise StepError(told(error), category_of(error)) from error
 
@@ -107,6 +107,8 @@ class Registered:
             raise StepError(
                 f"The handler {self.name} answered with {type(answer).__name__}, not an object.", "INTERNAL"
             )
+        if b"\\u0000" in msgspec.json.encode(plain):
+            raise StepError(f"The answer of the handler {self.name} holds a NUL character.", "INTERNAL")
         return plain
 
 
