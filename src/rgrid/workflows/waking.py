@@ -36,10 +36,13 @@ async def look_again(driver: Driver, neighbours: Neighbours, run_ids: Sequence[s
     """Begin in these runs what should have begun, and hand in what has ended unseen: whatever was lost on the way, by a
     dead letter or by a process that was cut off, goes on here."""
     for run_id in run_ids:
-        for command in await _missed(driver, neighbours, run_id):
-            log.warning("%s had missed an end: %s", run_id, type(command).__name__)
-            await driver.tell(run_id, Because(), command)
-        await driver.advance(run_id, Because())
+        try:
+            for command in await _missed(driver, neighbours, run_id):
+                log.warning("%s had missed an end: %s", run_id, type(command).__name__)
+                await driver.tell(run_id, Because(), command)
+            await driver.advance(run_id, Because())
+        except Exception:  # A supervisor: one run that can't go on must not hide the others from it.
+            log.exception("%s can't go on", run_id)
 
 
 async def _missed(driver: Driver, neighbours: Neighbours, run_id: str) -> list[RunCommand]:
