@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, TypeVar
 
 from rgrid.kernel.errors import NotFound
 from rgrid.workflows.commands import RunCommand, WakeRun
@@ -15,6 +15,8 @@ from rgrid.workflows.results import of_child, of_execution
 log = logging.getLogger(__name__)
 
 AT_ONCE_MAX: Final = 64
+PATIENCE_S: Final = 1.0
+T = TypeVar("T")
 Due = tuple[str, Wake, str | None, int | None]
 """(run, what for, step, attempt)."""
 
@@ -36,13 +38,23 @@ async def look_again(driver: Driver, neighbours: Neighbours, run_ids: Sequence[s
     """Begin in these runs what should have begun, and hand in what has ended unseen: whatever was lost on the way, by a
     dead letter or by a process that was cut off, goes on here."""
     for run_id in run_ids:
-        try:
-            for command in await _missed(driver, neighbours, run_id):
-                log.warning("%s had missed an end: %s", run_id, type(command).__name__)
-                await driver.tell(run_id, Because(), command)
-            await driver.advance(run_id, Because())
-        except Exception:  # A supervisor: one run that can't go on must not hide the others from it.
-            log.exception("%s can't go on", run_id)
+        await _careful(run_id, driver.advance(run_id, Because()))
+    suspects = [run_id for run_id in run_ids if await _careful(run_id, _missed(driver, neighbours, run_id))]
+    if suspects:
+        # What ended a moment ago may be on its way.
+        await asyncio.sleep(PATIENCE_S)
+    for run_id in suspects:
+        for command in await _careful(run_id, _missed(driver, neighbours, run_id)) or ():
+            log.warning("%s had missed an end: %s", run_id, type(command).__name__)
+            await _careful(run_id, driver.tell(run_id, Because(), command))
+
+
+async def _careful(run_id: str, work: Coroutine[Any, Any, T]) -> T | None:
+    try:
+        return await work
+    except Exception:  # A supervisor: one run that can't go on must not hide the others from it.
+        log.exception("%s can't go on", run_id)
+        return None
 
 
 async def _missed(driver: Driver, neighbours: Neighbours, run_id: str) -> list[RunCommand]:
