@@ -28,6 +28,8 @@ _CATEGORIES: Final[tuple[tuple[type[BaseException], ErrorCategory], ...]] = (
     (FileNotFoundError, "NOT_FOUND"),
     (MemoryError, "RESOURCE"),
 )
+# The end of a program and Ctrl-C are none of a handler's business, and must not end the service.
+_ANY: Final[tuple[type[BaseException], ...]] = (Exception, SystemExit, KeyboardInterrupt)
 
 
 class StepError(Exception):
@@ -97,7 +99,7 @@ class Registered:
             return self._as_object(answer)
         except StepError:
             raise
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except _ANY as error:  # The code is the user's: any error of it is the step's.
             log.info("handler %s failed", self.name, exc_info=error)
             raise StepError(told(error), category_of(error)) from error
 
