@@ -38,7 +38,7 @@ from rgrid.executions.following import LinesStored
 from rgrid.executions.log_reader import LogReader
 from rgrid.executions.quota import Quota
 from rgrid.executions.spending import Spending
-from rgrid.kernel.clock import now
+from rgrid.kernel.clock import Now, now
 from rgrid.kernel.errors import Unavailable
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.kernel.rates import RateTable
@@ -82,10 +82,11 @@ async def assembled(
     projecting: bool = True,
     driving: bool = True,
     handlers: Handlers | None = None,
+    clock: Now = now,
 ) -> AsyncIterator[Parts]:
     """Everything but the drivers. Without `projecting` (a worker of its own) the process only listens to the log, and
     leaves the read models and the runs to the service; without `driving` runs go on only by commands. `handlers` are
-    those of the installed packages."""
+    those of the installed packages, `clock` is what decisions and schedules go by."""
     keys = master_keys(settings)
     await migrate(dsn)
     async with contextlib.AsyncExitStack() as stack:
@@ -96,7 +97,7 @@ async def assembled(
         spending = Spending()
         within = _within_append(spending)
         writer = GroupWriter(lambda: connect(dsn, name="rgrid writer"), store.codec, store.committed, within)
-        handler = Handler(store, writer, now)
+        handler = Handler(store, writer, clock)
         daemon_pool = await _opened(stack, dsn, "rgrid daemon", DAEMON_CONNECTIONS)
         lines_stored = LinesStored()
         objects = await _objects(stack, settings)
@@ -104,7 +105,7 @@ async def assembled(
         runs = neighbours(lambda: grid, objects, evaluator)
         driver = Driver(pool, lambda: connect(dsn, name="rgrid handlers"), handler, handlers, runs)
         targets = ScheduleTargets(lambda: grid)
-        firing = Firing(handler, targets, now)
+        firing = Firing(handler, targets, clock)
         processes = [
             batch_process(handler, _unfinished(pool, lambda position: daemon.reached(position)), lines_stored),
             *([run_process(driver, runs)] if driving else []),
