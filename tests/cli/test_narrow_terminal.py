@@ -9,6 +9,7 @@ from running_grid import Grid
 from terminal import Terminal
 
 from rgrid.cli.main import COMMANDS
+from rgrid.cli.output import fitted
 from rgrid.client.grid import Submission
 
 NAME = "a-rather-long-name-for-a-script-that-analyses.py"
@@ -40,6 +41,17 @@ def test_a_list_keeps_what_it_is_read_for(grid: Grid, tmp_path: Path, execution_
     assert re.search(r" completed +a-rather.*… +\d\d-\d\d \d\d:\d\d +\d", line), text
     narrow = shown(grid, tmp_path, "list", "--name", NAME, columns=20)
     assert f"{execution_id}  completed\n" in narrow
+
+
+def test_no_cell_is_cut_while_there_is_room() -> None:
+    headers = ("ID", "STATUS", "WORKFLOW", "STEPS", "WHEN", "CAUSE")
+    rows = [["run_01M81KGWZZ9QHJZTT1N639WTJW", "COMPLETED", "weekly_refresh v1", "2/2", "11-22 12:26", "DEPENDENCY"]]
+    widths = [len(cell) for cell in rows[0]]
+    for room in range(40, 110):
+        shown, cells, found = fitted(headers, rows, widths, room)
+        total = sum(found) + 2 * len(found) - 2
+        assert total <= room or len(shown) == 2
+        assert total == room or all("…" not in cell for cell in cells[0]) or len(shown) == 2, (room, cells)
 
 
 def test_a_pipe_gets_everything(grid: Grid, execution_id: str) -> None:

@@ -113,7 +113,7 @@ class Console:
         shown = [[plain(cell) for cell in row] for row in rows]
         widths = [max(len(cell) for cell in column) for column in zip(headers, *shown, strict=True)]
         if sys.stdout.isatty():
-            headers, shown, widths = _fitted(headers, shown, widths, shutil.get_terminal_size().columns)
+            headers, shown, widths = fitted(headers, shown, widths, shutil.get_terminal_size().columns)
         print(self.paint(_row(headers, widths), "bold"))
         coloured = headers.index("STATUS") if "STATUS" in headers else None
         for row in shown:
@@ -218,7 +218,7 @@ def hush() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _fitted(
+def fitted(
     headers: Sequence[str], rows: list[list[str]], widths: list[int], room: int
 ) -> tuple[Sequence[str], list[list[str]], list[int]]:
     """The same table in no more than `room` characters: first moments lose their year and seconds, then the widest
@@ -226,6 +226,8 @@ def _fitted(
     if sum(widths) + 2 * len(widths) - 2 > room:
         rows = [[cell[5:16] if _MOMENT.fullmatch(cell) else cell for cell in row] for row in rows]
         widths = [max(len(cell) for cell in column) for column in zip(headers, *rows, strict=True)]
+    natural = widths
+    widths = list(widths)
     whole = {at for at, name in enumerate(headers) if name in WHOLE}
     while sum(widths) + 2 * len(widths) - 2 > room:
         too_much = sum(widths) + 2 * len(widths) - 2 - room
@@ -240,6 +242,9 @@ def _fitted(
             rows = [row[:-1] for row in rows]
         else:
             break
+    for at in range(len(widths)):
+        # What columns leave that were left out goes to those that were cut before.
+        widths[at] += max(min(natural[at] - widths[at], room - sum(widths) - 2 * len(widths) + 2), 0)
     cut = [
         [cell if len(cell) <= width else f"{cell[: width - 1]}…" for cell, width in zip(row, widths, strict=True)]
         for row in rows

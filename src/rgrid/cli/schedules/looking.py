@@ -126,7 +126,7 @@ def preview(args: argparse.Namespace, console: Console) -> int:
     if console.json:
         console.document({"data": due, "pagination": {"total": len(due), "shown": len(due)}})
     elif due:
-        show_due(console, due)
+        show_due(console, due, is_of_all=not is_unsaved and not args.schedule_name)
     else:
         console.note("Nothing is due.")
     return 0
@@ -148,7 +148,7 @@ def timing_of(args: argparse.Namespace) -> Timing:
     )
 
 
-def show_due(console: Console, due: Sequence[Due], *, is_note: bool = False) -> None:
+def show_due(console: Console, due: Sequence[Due], *, is_note: bool = False, is_of_all: bool = False) -> None:
     """Each time as a clock there shows it, in UTC, and what a change of the clock did to it."""
     if is_note:
         for each in due:
@@ -158,7 +158,7 @@ def show_due(console: Console, due: Sequence[Due], *, is_note: bool = False) -> 
         ("LOCAL TIME", [_local(each) for each in due]),
         ("UTC", [_utc(each.next_run_at) for each in due]),
         ("CLOCK CHANGE", [dst_told(each) for each in due]),
-        ("SCHEDULE", [each.schedule_name or "" for each in due]),
+        ("SCHEDULE", [each.schedule_name or "" for each in due] if is_of_all else []),
         ("COST", [_cost(each) for each in due]),
         ("ZONE", [each.timezone for each in due]),
     ]
