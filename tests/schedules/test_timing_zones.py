@@ -91,7 +91,7 @@ def around_a_change(draw: Any) -> tuple[Timing, datetime, datetime]:
     return timing, begin, begin + timedelta(minutes=draw(st.integers(1, 2_500)))
 
 
-@settings(max_examples=20_000 if DEEP else 150, deadline=None)
+@settings(max_examples=5_000 if DEEP else 150, deadline=None)
 @given(around_a_change())
 def test_around_each_change_of_the_clock_the_due_times_are_those_of_a_watch(
     case: tuple[Timing, datetime, datetime],
