@@ -20,7 +20,7 @@ DstFold = Literal["FIRST", "LAST", "BOTH"]
 RunTrigger = Literal["SCHEDULE", "MANUAL", "BACKFILL"]
 RunEnd = Literal["COMPLETED", "PARTIAL", "FAILED", "CANCELLED"]
 Decision = Literal["fired", "buffered"]
-NotFired = Literal["overlap", "queue_full", "blocked", "excluded", "disabled", "deleted"]
+NotFired = Literal["overlap", "queue_full"]
 
 
 def run_id_of(schedule_id: str, due_at: datetime, backfill_id: str = "") -> str:
