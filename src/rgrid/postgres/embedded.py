@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 _OPTIONS: Final = {
     "listen_addresses": "",
     "port": "5432",
-    "max_connections": "100",
+    "max_connections": "300",
     "cluster_name": "rgrid",
     # Nobody replicates this server, so its log need only serve recovery.
     "wal_level": "minimal",
