@@ -182,6 +182,14 @@ def test_near_the_limit_a_notice_is_recorded(live: Live, limit: str) -> None:
     problem(live.create(script_content="print(1)"), 402, "spending_limit_exceeded")
 
 
+def test_what_runs_is_not_stopped_by_a_limit(live: Live, limit: str) -> None:
+    begun = live.started("import time; print('on', flush=True); time.sleep(2)")
+    put(live, monthly_limit_micros=1)
+    problem(live.create(script_content="print(1)"), 402, "spending_limit_exceeded")
+    assert live.get(begun["execution_id"])["status"] == "running", "the limit was there while it ran"
+    assert live.ended(begun["execution_id"])["status"] == "completed"
+
+
 # --- estimates
 
 
