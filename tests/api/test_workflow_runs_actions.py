@@ -8,7 +8,6 @@ import pytest
 from api.one_desk import RUNS, Desk, desk
 from api.one_service import fields, problem
 
-from rgrid.kernel.ids import new_id
 from rgrid.workflows.document import Outline, Policy
 
 MISSING = "run_01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -279,7 +278,7 @@ def test_a_signal_that_nothing_waits_for_is_refused(at: Desk) -> None:
 
 
 @pytest.mark.parametrize("action", ["cancel", "retry", "pause", "resume", "signals/x"])
-@pytest.mark.parametrize("run_id", [MISSING, new_id("exec"), "nonsense"])
+@pytest.mark.parametrize("run_id", [MISSING, MISSING.replace("run_", "exec_"), "nonsense"])
 def test_nothing_can_be_done_with_a_run_that_is_not_there(at: Desk, action: str, run_id: str) -> None:
     body = problem(at.call("POST", f"{RUNS}/{run_id}/{action}"), 404, "not_found")
     assert body["detail"] == f"Workflow run not found: {run_id}"
