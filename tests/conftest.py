@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,16 @@ import asyncpg
 import pytest
 from prepared import unflushed
 
+from rgrid.assembly import assembled
 from rgrid.postgres.embedded import EmbeddedPostgres
 from rgrid.postgres.migrate import migrate
+from rgrid.settings import Settings
+
+# Whoever starts this in the background of a script has interrupts ignored, and so would every program started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEMPLATE = "rgrid_template"
+WITH_READ_MODELS = "rgrid_template_with_read_models"
 _numbers = itertools.count(1)
 
 
@@ -40,10 +47,30 @@ def template_database(postgres_dsn: str) -> str:
     return TEMPLATE
 
 
+@pytest.fixture(scope="session")
+def template_with_read_models(postgres_dsn: str, template_database: str) -> str:
+    """A database as the first start of a service leaves it."""
+    run_sql(postgres_dsn, f"create database {WITH_READ_MODELS} template {template_database}")
+
+    async def start(folder: str) -> None:
+        async with assembled(Settings(data_dir=Path(folder)), dsn_of(postgres_dsn, WITH_READ_MODELS)):
+            pass
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(start(folder))
+    return WITH_READ_MODELS
+
+
 @pytest.fixture
 def database(postgres_dsn: str, template_database: str) -> Iterator[str]:
     """The address of a database of this test's own, migrated."""
     yield from _database(postgres_dsn, f"template {template_database}")
+
+
+@pytest.fixture
+def ready_database(postgres_dsn: str, template_with_read_models: str) -> Iterator[str]:
+    """The address of a database of this test's own, with every read model: whole services start on it at once."""
+    yield from _database(postgres_dsn, f"template {template_with_read_models}")
 
 
 @pytest.fixture

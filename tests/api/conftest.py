@@ -9,6 +9,12 @@ import pytest
 from api.one_service import Live, service
 
 
+@pytest.fixture
+def database(ready_database: str) -> str:
+    """The address of a database of this test's own, as the first start of a service leaves it."""
+    return ready_database
+
+
 @pytest.fixture(scope="session")
 def live() -> Iterator[Live]:
     """A service with workers."""

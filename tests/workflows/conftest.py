@@ -1,0 +1,9 @@
+"""Fixtures for the tests of runs."""
+
+import pytest
+
+
+@pytest.fixture
+def database(ready_database: str) -> str:
+    """The address of a database of this test's own, as the first start of a service leaves it."""
+    return ready_database
