@@ -71,8 +71,8 @@ def test_purge_cleans_up_while_the_service_runs_and_while_it_does_not(user: User
     os.utime(young)
     done = purge("--orphans")
     assert done == {
-        "executions_without_files": 0, "executions_without_lines": 0, "log_blocks": 0, "cache_entries": 0, "uploads": 0, "lines": 0,
-        "objects": 1,
+        "executions_without_files": 0, "executions_without_lines": 0, "log_blocks": 0, "cache_entries": 0, "uploads": 0,
+        "lines": 0, "objects": 1,
     }  # fmt: skip
     assert not orphan.exists()
     assert young.exists()

@@ -197,6 +197,9 @@ class Host:
             self.ended[job] = (os.waitstatus_to_exitcode(status), ran, error)
             init = self.inits.get(job)
             if init is not None and is_ours(init):
+                # A bubblewrap that is killed early leaves a first process that has not asked to die with it yet, and
+                # waits for its word for ever.
+                os.kill(init, _signal.SIGKILL)
                 self.jobs[init] = job
             else:
                 self.say_ended(job)
