@@ -25,7 +25,7 @@ STEPS = [Outline(name=name, type="HANDLER", target_name="a.b") for name in ("a",
 
 def with_handler(database: str, folder: Path, run: Callable[[Handler], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with assembled(Settings(data_dir=folder, encryption_key="00" * 32), database) as parts:
+        async with assembled(Settings(data_dir=folder, encryption_key="00" * 32), database, driving=False) as parts:
             await run(parts.grid.handler)
 
     asyncio.run(main())
