@@ -125,7 +125,7 @@ def test_node_installs_no_python_packages_and_says_so(live: Live) -> None:
         one["name"] for one in live.page("/api/v1/runtimes")["data"] if one["language"] == "node" and one["available"]
     ]
     if not nodes:
-        pytest.skip("this machine has no node")
+        pytest.skip("needs node (Debian package nodejs)")
     answer = live.create(script_content="console.log(1)", runtime=nodes[0], requirements_content="alpha")
     assert "Python" in problem(answer, 422, "validation_failed")["errors"][0]["message"]
     assert live.create(script_content="console.log(1)", runtime=nodes[0], requirements_content=" \n# none\n").is_success
