@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from api.one_service import KEY, SOURCES, Live, fields, problem, service
+from neighbours import needs
 from pool import wheels
 
 AWK = next((path for path in ("/usr/bin/awk", "/bin/awk") if os.access(path, os.X_OK)), "/usr/bin/awk")
@@ -121,11 +122,11 @@ def test_packages_that_can_not_be_meant_are_refused_before_anything_is_written(
 
 
 def test_node_installs_no_python_packages_and_says_so(live: Live) -> None:
+    needs("node", "nodejs")
     nodes = [
         one["name"] for one in live.page("/api/v1/runtimes")["data"] if one["language"] == "node" and one["available"]
     ]
-    if not nodes:
-        pytest.skip("needs node (Debian package nodejs)")
+    assert nodes, "node is here and no runtime is made of it"
     answer = live.create(script_content="console.log(1)", runtime=nodes[0], requirements_content="alpha")
     assert "Python" in problem(answer, 422, "validation_failed")["errors"][0]["message"]
     assert live.create(script_content="console.log(1)", runtime=nodes[0], requirements_content=" \n# none\n").is_success

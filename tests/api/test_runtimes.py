@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from api.one_service import Live, problem
+from neighbours import needs
 
 PATH = "/api/v1/runtimes"
 
@@ -70,8 +71,8 @@ def test_any_other_name_is_unknown_and_the_answer_says_what_there_is(live: Live,
 
 
 def test_node_runs_node_and_python_runs_python(live: Live, runtimes: list[dict[str, Any]]) -> None:
-    if not any(one["language"] == "node" and one["available"] for one in runtimes):
-        pytest.skip("needs node (Debian package nodejs)")
+    needs("node", "nodejs")
+    assert any(one["language"] == "node" and one["available"] for one in runtimes)
     ended = live.run("console.log(process.argv.slice(2).join('+'), typeof require)", runtime="node", args=["a", "b"])
     assert ended["stdout"] == "a+b function\n"
     assert live.run("console.log(1)", runtime="python")["status"] == "failed"
