@@ -57,8 +57,10 @@ from rgrid.workflows.process import run_process
 FIRST_BUILD_MAX_S: Final = 600.0
 CAUGHT_UP_MAX_S: Final = 1.0
 CLOSE_MAX_S: Final = 5.0
-PROCESSES_MAX: Final = 8
-DAEMON_CONNECTIONS: Final = len(ALL) + PROCESSES_MAX + 4
+DAEMON_CONNECTIONS: Final = 8
+"""One holds the leadership, the others are shared by all subscribers: page by page, nobody keeps one."""
+DAEMON_STATEMENTS: Final = 400
+"""What any of those connections may have prepared: the statements of every read model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +94,16 @@ async def assembled(
     async with contextlib.AsyncExitStack() as stack:
         evaluator = Evaluator()
         stack.push_async_callback(evaluator.close)
-        pool = await _opened(stack, dsn, "rgrid", 10)
+        pool = await _opened(stack, open_pool(dsn))
         store = Store(pool, catalogue.codec())
         spending = Spending()
         within = _within_append(spending)
         writer = GroupWriter(lambda: connect(dsn, name="rgrid writer"), store.codec, store.committed, within)
         handler = Handler(store, writer, clock)
-        daemon_pool = await _opened(stack, dsn, "rgrid daemon", DAEMON_CONNECTIONS)
+        daemon_pool = await _opened(
+            stack,
+            open_pool(dsn, name="rgrid daemon", connections_max=DAEMON_CONNECTIONS, statements_max=DAEMON_STATEMENTS),
+        )
         lines_stored = LinesStored()
         objects = await _objects(stack, settings)
         handlers = handlers or installed()
@@ -219,8 +224,8 @@ def _unfinished(pool: asyncpg.Pool, reached: Callable[[int], Awaitable[None]]) -
     return unfinished
 
 
-async def _opened(stack: contextlib.AsyncExitStack, dsn: str, name: str, connections_max: int) -> asyncpg.Pool:
-    pool = await open_pool(dsn, name=name, connections_max=connections_max)
+async def _opened(stack: contextlib.AsyncExitStack, opening: Awaitable[asyncpg.Pool]) -> asyncpg.Pool:
+    pool = await opening
     stack.push_async_callback(_close, pool)
     return pool
 

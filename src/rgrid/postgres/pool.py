@@ -11,6 +11,7 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 # `rgrid` holds the event store and the operational tables, `rm` the read models.
 SEARCH_PATH: Final = "rgrid, rm"
 POOL_CONNECTIONS_MAX: Final = 10
+STATEMENTS_MAX: Final = 100
 CONNECT_WAIT_MAX_S: Final = 10.0
 COMMAND_WAIT_MAX_S: Final = 60.0
 
@@ -31,14 +32,16 @@ async def open_pool(
     *,
     name: str = "rgrid",
     connections_max: int = POOL_CONNECTIONS_MAX,
+    statements_max: int = STATEMENTS_MAX,
     search_path: str = SEARCH_PATH,
 ) -> Pool:
     """A pool that opens its first connection now, so that a wrong address fails here. `name` shows in
-    pg_stat_activity."""
+    pg_stat_activity, `statements_max` is how many each connection keeps prepared."""
     return await asyncpg.create_pool(
         dsn,
         min_size=1,
         max_size=connections_max,
+        statement_cache_size=statements_max,
         timeout=CONNECT_WAIT_MAX_S,
         command_timeout=COMMAND_WAIT_MAX_S,
         reset=_as_it_is,

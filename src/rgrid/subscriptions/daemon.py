@@ -44,7 +44,8 @@ class Lag:
 
 
 class Daemon:
-    """Give it a pool of its own: each subscriber at work uses one connection, and one more holds the leadership."""
+    """Give it a pool of its own: one of its connections holds the leadership, the others go from subscriber to
+    subscriber, each for one page at a time."""
 
     def __init__(
         self,
