@@ -4,6 +4,7 @@ A tree is a folder that holds `src/rgrid`, `projections` and `tests`; `test_arch
 and on copies with a violation planted."""
 
 import ast
+import functools
 import hashlib
 import re
 import sys
@@ -15,6 +16,7 @@ from typing import Final
 
 LINES_MAX: Final = 400
 FUNCTION_LINES_MAX: Final = 60
+PARSED_MAX: Final = 1_000
 VAGUE_NAMES: Final = frozenset(
     {"base", "common", "core", "helper", "helpers", "manager", "managers", "misc", "models", "schemas", "service"}
     | {"services", "types", "util", "utils"}
@@ -50,8 +52,14 @@ def name(tree: Path, path: Path) -> str:
     return path.relative_to(tree).as_posix()
 
 
+@functools.lru_cache(maxsize=PARSED_MAX)
+def parsed(text: str) -> ast.Module:
+    """The same text, here or in a copy, is parsed once for all rules."""
+    return ast.parse(text)
+
+
 def nodes(path: Path) -> Iterator[ast.AST]:
-    return ast.walk(ast.parse(path.read_text(), str(path)))
+    return ast.walk(parsed(path.read_text()))
 
 
 def attribute(node: ast.AST) -> tuple[str, str] | None:
@@ -158,7 +166,7 @@ def silent_modules(tree: Path) -> list[str]:
     """Every module says what it is for, and a package's `__init__.py` says only that."""
     found = []
     for path in product(tree):
-        here, module = name(tree, path), ast.parse(path.read_text())
+        here, module = name(tree, path), parsed(path.read_text())
         if not ast.get_docstring(module):
             found.append(f"{here} has no docstring")
         if path.name == "__init__.py" and len(module.body) > 1:
@@ -188,7 +196,7 @@ def strings(path: Path) -> list[str]:
     """The SQL a file may hold: an `.sql` file without its comments, a module's strings without its docstrings."""
     if path.suffix == ".sql":
         return [re.sub(r"--[^\n]*", "", path.read_text())]
-    module = ast.parse(path.read_text())
+    module = parsed(path.read_text())
     told = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}
     return [
         node.value

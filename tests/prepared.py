@@ -32,7 +32,7 @@ def prepare(data: Path, *, flushes: bool = False) -> None:
 
 @functools.cache
 def _template() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="rgrid-prepared-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="rgrid-prepared-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     server = EmbeddedPostgres(folder)
     try:

@@ -60,7 +60,7 @@ def _address(process: "subprocess.Popen[bytes]", said: object) -> str:
 def swift() -> Iterator[str]:
     """The address of a server with an empty bucket. Skips when Swift isn't installed."""
     needs_of_system("swift", "python3-swift")
-    folder = Path(tempfile.mkdtemp(prefix="swift-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="swift-"))
     with (folder / "said").open("wb") as said:
         process = subprocess.Popen(
             [SYSTEM_PYTHON, str(Path(__file__).with_name("swift_server.py")), str(folder)],

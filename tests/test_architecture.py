@@ -5,7 +5,8 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import house
@@ -58,20 +59,40 @@ BROKEN_RULES: dict[Callable[[Path], list[str]], tuple[str, str]] = {
 }
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of everything that the rules look at."""
+    folder = tmp_path_factory.mktemp("tree")
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
-    for folder in ("src", "projections", "tests", "examples"):
-        shutil.copytree(TREE / folder, tmp_path / folder, ignore=ignored)
-    shutil.copy(TREE / "pyproject.toml", tmp_path)
-    return tmp_path
+    for name in ("src", "projections", "tests", "examples"):
+        shutil.copytree(TREE / name, folder / name, ignore=ignored)
+    shutil.copy(TREE / "pyproject.toml", folder)
+    return folder
 
 
-def lint_imports(tree: Path, *contracts: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def plant(copy: Path) -> Iterator[Callable[[str, str], None]]:
+    """Puts a text in a file of the copy for the time of one test."""
+    with ExitStack() as stack:
+
+        def plant(name: str, text: str) -> None:
+            file = copy / name
+            if file.exists():
+                status = file.stat()
+                stack.callback(os.utime, file, ns=(status.st_atime_ns, status.st_mtime_ns))
+                stack.callback(file.write_bytes, file.read_bytes())
+            else:
+                stack.callback(file.unlink)
+            file.write_text(text)
+
+        yield plant
+
+
+def lint_imports(tree: Path, cache: Path, *contracts: str) -> subprocess.CompletedProcess[str]:
+    """`cache` saves reading the files that are as they were."""
     chosen = [argument for contract in contracts for argument in ("--contract", contract)]
     return subprocess.run(
-        [Path(sys.executable).with_name("lint-imports"), "--no-cache", *chosen],
+        [Path(sys.executable).with_name("lint-imports"), "--cache-dir", cache, *chosen],
         cwd=tree,
         env=os.environ | {"PYTHONPATH": f"{tree}/src:{tree}"},
         capture_output=True,
@@ -79,8 +100,13 @@ def lint_imports(tree: Path, *contracts: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_the_import_contracts_hold() -> None:
-    checked = lint_imports(TREE)
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("imports")
+
+
+def test_the_import_contracts_hold(cache: Path) -> None:
+    checked = lint_imports(TREE, cache)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
@@ -89,17 +115,20 @@ def test_every_import_contract_is_proved_able_to_fail() -> None:
 
 
 @pytest.mark.parametrize(("contract", "file", "line"), FORBIDDEN_IMPORTS)
-def test_a_forbidden_import_breaks_its_contract(contract: str, file: str, line: str, copy: Path) -> None:
-    with (copy / file).open("a") as module:
-        module.write(f"\n{line}\n")
-    checked = lint_imports(copy, contract)
+def test_a_forbidden_import_breaks_its_contract(
+    contract: str, file: str, line: str, copy: Path, cache: Path, plant: Callable[[str, str], None]
+) -> None:
+    plant(file, f"{(copy / file).read_text()}\n{line}\n")
+    checked = lint_imports(copy, cache, contract)
     assert checked.returncode == 1, checked.stdout + checked.stderr
     assert "BROKEN" in checked.stdout, checked.stdout + checked.stderr
 
 
-def test_a_module_without_a_storey_breaks_the_contract(copy: Path) -> None:
-    (copy / "src/rgrid/stray.py").write_text('"""Belongs nowhere."""\n')
-    checked = lint_imports(copy, "storeys")
+def test_a_module_without_a_storey_breaks_the_contract(
+    copy: Path, cache: Path, plant: Callable[[str, str], None]
+) -> None:
+    plant("src/rgrid/stray.py", '"""Belongs nowhere."""\n')
+    checked = lint_imports(copy, cache, "storeys")
     assert checked.returncode == 1
     assert "stray" in checked.stdout
 
@@ -114,9 +143,9 @@ def test_every_house_rule_is_proved_able_to_fail() -> None:
 
 
 @pytest.mark.parametrize("rule", house.RULES, ids=lambda rule: rule.__name__)
-def test_a_planted_violation_breaks_its_house_rule(rule: Callable[[Path], list[str]], copy: Path) -> None:
+def test_a_planted_violation_breaks_its_house_rule(
+    rule: Callable[[Path], list[str]], copy: Path, plant: Callable[[str, str], None]
+) -> None:
     file, text = BROKEN_RULES[rule]
-    before = rule(copy)
-    (copy / file).parent.mkdir(parents=True, exist_ok=True)
-    (copy / file).write_text(text)
-    assert set(rule(copy)) - set(before), f"{rule.__name__} does not see {file}"
+    plant(file, text)
+    assert rule(copy), f"{rule.__name__} does not see {file}"

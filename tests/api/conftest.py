@@ -28,7 +28,7 @@ def idle() -> Iterator[Live]:
 
 
 def _served(**settings: object) -> Iterator[Live]:
-    folder = Path(tempfile.mkdtemp(prefix="rgrid-api-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="rgrid-api-"))
     try:
         with service(folder, **settings) as running:
             yield running

@@ -119,7 +119,7 @@ def desk(server: str, template: str, name: str) -> Iterator[Desk]:
         await connection.close()
 
     asyncio.run(create())
-    with tempfile.TemporaryDirectory(prefix="rgrid-desk-", dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory(prefix="rgrid-desk-") as folder:
         yield from _serving(server.replace("/postgres?", f"/{name}?"), Path(folder))
 
 

@@ -22,7 +22,7 @@ AWK = next((path for path in ("/usr/bin/awk", "/bin/awk") if os.access(path, os.
 
 @pytest.fixture(scope="module")
 def live() -> Iterator[Live]:
-    folder = Path(tempfile.mkdtemp(prefix="rgrid-deps-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="rgrid-deps-"))
     folder.chmod(0o755)
     packages = folder / "packages"
     packages.mkdir()

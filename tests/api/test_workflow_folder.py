@@ -140,7 +140,7 @@ def test_a_folder_that_is_not_there_stops_nothing(with_folder: Callable[[Test], 
 
 
 def test_a_service_follows_the_folder_that_it_is_told() -> None:
-    with tempfile.TemporaryDirectory(prefix="rgrid-flows-", dir="/tmp") as name:
+    with tempfile.TemporaryDirectory(prefix="rgrid-flows-") as name:
         home, flows = Path(name), Path(name) / "flows"
         home.chmod(0o755)  # Postgres has a user of its own when this one is root
         flows.mkdir()

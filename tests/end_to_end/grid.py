@@ -319,7 +319,7 @@ def free_port() -> int:
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """Short, because the path of a Unix socket is bounded, and open to the user that Postgres runs as."""
-    folder = Path(tempfile.mkdtemp(prefix="rgrid-e2e-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="rgrid-e2e-"))
     try:
         yield folder
     finally:

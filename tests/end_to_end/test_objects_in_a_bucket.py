@@ -26,7 +26,7 @@ def bucket_url() -> Iterator[str]:
 
 @pytest.fixture(scope="module", params=["through the service", "straight"])
 def live(request: pytest.FixtureRequest, bucket_url: str) -> Iterator[Live]:
-    folder = Path(tempfile.mkdtemp(prefix="rgrid-s3-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="rgrid-s3-"))
     settings = {"objects_public_url": bucket_url} if request.param == "straight" else {}
     try:
         with service(

@@ -59,7 +59,7 @@ class Boxes:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
-        self.jobs = Path(tempfile.mkdtemp(prefix="rgrid-boxes-", dir="/tmp"))
+        self.jobs = Path(tempfile.mkdtemp(prefix="rgrid-boxes-"))
         self.jobs.chmod(0o711)
         os.environ["BOXES_SECRET"] = SECRET
         self.engine = self.do(LocalEngine.open(self.jobs, warm=warm, highest=highest, shown=shown))

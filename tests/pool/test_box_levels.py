@@ -37,7 +37,7 @@ def poor_proc() -> Iterator[Boxes]:
 
 @pytest.fixture
 def jobs() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="rgrid-boxes-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="rgrid-boxes-"))
     folder.chmod(0o711)
     yield folder
     shutil.rmtree(folder)

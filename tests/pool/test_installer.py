@@ -41,7 +41,7 @@ class Bench:
     """An engine and a folder of packages; pools come and go on it."""
 
     def __init__(self, *, warm: bool = True, highest: Level = "bubblewrap") -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="rgrid-install-", dir="/tmp"))
+        self.folder = Path(tempfile.mkdtemp(prefix="rgrid-install-"))
         self.folder.chmod(0o711)
         self.wheels = self.folder / "packages"
         self.wheels.mkdir()

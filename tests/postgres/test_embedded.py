@@ -48,7 +48,7 @@ OWNER = """
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="rgrid-", dir="/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="rgrid-"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
 

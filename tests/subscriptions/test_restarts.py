@@ -24,7 +24,7 @@ ROUNDS = 3
 @pytest.fixture
 def server() -> Iterator[EmbeddedPostgres]:
     """A server of this test's own, to be killed."""
-    folder = Path(tempfile.mkdtemp(prefix="rgrid-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="rgrid-"))
     server = EmbeddedPostgres(folder)
     asyncio.run(migrate(server.start()))
     try:
