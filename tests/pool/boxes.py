@@ -59,7 +59,8 @@ class Boxes:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
-        self.jobs = Path(tempfile.mkdtemp(prefix="rgrid-boxes-"))
+        # On a disk: files in memory count as the memory of the script that writes them.
+        self.jobs = Path(tempfile.mkdtemp(prefix="rgrid-boxes-", dir="/var/tmp"))
         self.jobs.chmod(0o711)
         os.environ["BOXES_SECRET"] = SECRET
         self.engine = self.do(LocalEngine.open(self.jobs, warm=warm, highest=highest, shown=shown))
