@@ -23,7 +23,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEMPLATE = "rgrid_template"
 WITH_READ_MODELS = "rgrid_template_with_read_models"
+LONGEST = {"test_fuzz.py", "test_process_crashes.py", "test_runs_of_killed_services.py", "test_image.py"}
 _numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that nobody has to wait for it at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_collection_finish() -> None:
