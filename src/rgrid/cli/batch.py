@@ -4,8 +4,6 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from rgrid.cli import arguments
 from rgrid.cli.batch_results import exit_code, explain, fetch_files
 from rgrid.cli.batch_run import watch
@@ -15,6 +13,7 @@ from rgrid.cli.lists import fetch
 from rgrid.cli.output import Console, Failure, moment, plain
 from rgrid.client.batches import Batch, BatchRow
 from rgrid.client.grid import Client
+from rgrid.kernel.converting import convert
 from rgrid.kernel.money import display
 
 STATES: Final = ("pending", "running", "completed", "partial", "failed", "cancelling", "cancelled")
@@ -86,7 +85,7 @@ def list_batches(args: argparse.Namespace, console: Console) -> int:
                 moment(row.created_at),
                 display(row.total_cost_micros),
             )
-            for row in msgspec.convert(found.rows, list[BatchRow])
+            for row in convert(found.rows, list[BatchRow])
         ],
     )
     if len(found.rows) < found.total:
@@ -100,7 +99,7 @@ def status(args: argparse.Namespace, console: Console) -> int:
         if console.json:
             console.document(document)
             return 0
-        batch = msgspec.convert(document, Batch)
+        batch = convert(document, Batch)
         failed = [
             execution
             for wanted in ("failed", "timed_out")

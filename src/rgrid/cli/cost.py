@@ -9,13 +9,12 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from rgrid.cli import arguments
 from rgrid.cli.connection import connect
 from rgrid.cli.inputs import read_script, runtime_for
 from rgrid.cli.output import Console, Usage, duration
 from rgrid.client.answers import Cost, CostLimit, CostRow, Estimate
+from rgrid.kernel.converting import convert
 from rgrid.kernel.money import MICROS_PER_EURO
 
 BAR_MIN: Final = 8
@@ -68,7 +67,7 @@ def cost(args: argparse.Namespace, console: Console) -> int:
     if console.json:
         console.document(document)
         return 0
-    found = msgspec.convert(document, Cost)
+    found = convert(document, Cost)
     console.line(
         f"{found.total_cost_display} for {_counted(found.total_executions)},"
         f" {found.start_date} to {found.end_date} (UTC)"
@@ -120,7 +119,7 @@ def show_limit(args: argparse.Namespace, console: Console) -> int:
     if console.json:
         console.document(document)
         return 0
-    found = msgspec.convert(document, CostLimit)
+    found = convert(document, CostLimit)
     percent = "" if found.usage_percent is None else f" ({found.usage_percent} %)"
     console.facts(
         [
@@ -186,7 +185,7 @@ def estimate(args: argparse.Namespace, console: Console) -> int:
     if console.json:
         console.document(document)
         return 0
-    found = msgspec.convert(document, Estimate)
+    found = convert(document, Estimate)
     console.facts(
         [
             ("Runs", f"{found.estimated_executions}, {args.parallel} at a time, on {found.runtime}"),

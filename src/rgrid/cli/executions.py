@@ -5,8 +5,6 @@ import fnmatch
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from rgrid.cli import arguments
 from rgrid.cli.batch import retry_batch
 from rgrid.cli.connection import connect
@@ -14,6 +12,7 @@ from rgrid.cli.lists import fetch
 from rgrid.cli.output import Console, Failure, Usage, duration, moment, plain, size
 from rgrid.cli.run import STDERR_LINES_MAX, download_all
 from rgrid.client.answers import EventRecord, Execution, ExecutionRow
+from rgrid.kernel.converting import convert
 from rgrid.kernel.money import display
 
 STATUSES: Final = ("awaiting_inputs", "queued", "running", "completed", "failed", "cancelled", "timed_out")
@@ -30,7 +29,7 @@ def add_status(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser
 def status(args: argparse.Namespace, console: Console) -> int:
     with connect(args, console) as client:
         document = client.document("GET", f"/executions/{args.execution_id}")
-        execution = msgspec.convert(document, Execution)
+        execution = convert(document, Execution)
         if console.json:
             console.document(document)
             return 0
@@ -141,7 +140,7 @@ def list_(args: argparse.Namespace, console: Console) -> int:
         is_filtered = any(value is not None for value in filters.values())
         console.note("Nothing matches." if is_filtered else "No executions yet.\n  Next: rgrid run SCRIPT")
         return 0
-    shown = msgspec.convert(found.rows, list[ExecutionRow])
+    shown = convert(found.rows, list[ExecutionRow])
     console.table(
         ("ID", "STATUS", "NAME", "CREATED", "DURATION", "COST", "RUNTIME"),
         [
@@ -262,7 +261,7 @@ def events(args: argparse.Namespace, console: Console) -> int:
         ("POSITION", "VERSION", "EVENT", "WHEN", "BY"),
         [
             (str(event.position), str(event.stream_version), event.type, moment(event.occurred_at), event.actor)
-            for event in msgspec.convert(found.rows, list[EventRecord])
+            for event in convert(found.rows, list[EventRecord])
         ],
     )
     return 0

@@ -4,14 +4,13 @@ import argparse
 from datetime import timedelta
 from typing import Final
 
-import msgspec
-
 from rgrid.cli import arguments
 from rgrid.cli.connection import connect
 from rgrid.cli.lists import fetch
 from rgrid.cli.output import Console, moment
 from rgrid.client.answers import Key, NewKey
 from rgrid.kernel import clock
+from rgrid.kernel.converting import convert
 
 SCOPES: Final = ("read", "run", "admin")
 
@@ -99,7 +98,7 @@ def list_keys(args: argparse.Namespace, console: Console) -> int:
                 moment(key.last_used_at),
                 moment(key.expires_at),
             )
-            for key in msgspec.convert(found.rows, list[Key])
+            for key in convert(found.rows, list[Key])
         ],
     )
     return 0

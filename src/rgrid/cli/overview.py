@@ -8,6 +8,7 @@ from rgrid.cli.connection import connect
 from rgrid.cli.lists import fetch
 from rgrid.cli.output import Console, moment
 from rgrid.client.answers import Health, Runtime, Worker
+from rgrid.kernel.converting import convert
 
 
 def add_health(parser: argparse.ArgumentParser, _shared: argparse.ArgumentParser) -> None:
@@ -19,7 +20,7 @@ def health(args: argparse.Namespace, console: Console) -> int:
     with connect(args, console, needs_key=False) as client:
         document = client.health_document()
         url = client.url
-    found = msgspec.convert(document, Health)
+    found = convert(document, Health)
     if console.json:
         console.document(document)
         return 1 if found.status == "down" else 0
@@ -72,7 +73,7 @@ def workers(args: argparse.Namespace, console: Console) -> int:
                 moment(worker.last_heartbeat_at),
                 worker.version,
             )
-            for worker in msgspec.convert(found.rows, list[Worker])
+            for worker in convert(found.rows, list[Worker])
         ],
     )
     return 0
@@ -99,7 +100,7 @@ def runtimes(args: argparse.Namespace, console: Console) -> int:
                 runtime.language,
                 runtime.version,
             )
-            for runtime in sorted(msgspec.convert(found.rows, list[Runtime]), key=lambda each: not each.available)
+            for runtime in sorted(convert(found.rows, list[Runtime]), key=lambda each: not each.available)
         ],
     )
     return 0

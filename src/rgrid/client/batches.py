@@ -22,6 +22,7 @@ from rgrid.client.blocking import Blocking, blocking, iterating
 from rgrid.client.calls import PAGE_MAX, Calls, Submission, no_progress
 from rgrid.client.problems import GridError
 from rgrid.client.transfers import Progress, sha256_of, upload
+from rgrid.kernel.converting import convert
 
 BRINGERS_MAX: Final = 4
 WAIT_FIRST_S: Final = 0.1
@@ -156,7 +157,7 @@ class Batches:
         body["items"] = await self._calls.delivery.wire.aside(partial(_described, items, known))
         limits = {"max_parallel": max_parallel, "fail_fast": fail_fast or None, "failures_max": failures_max}
         body |= {name: value for name, value in limits.items() if value is not None}
-        made = msgspec.convert(await self._calls.document("POST", "/batches", body=body), NewBatch)
+        made = convert(await self._calls.document("POST", "/batches", body=body), NewBatch)
         if on_created is not None:
             on_created(made)
         await self._bring(made, items, known, progress)
@@ -179,12 +180,12 @@ class Batches:
         await calls.delivery.wire.together(jobs, BRINGERS_MAX, stop)
 
     async def get(self, batch_id: str) -> Batch:
-        return msgspec.convert(await self._calls.document("GET", _path(batch_id)), Batch)
+        return convert(await self._calls.document("GET", _path(batch_id)), Batch)
 
     async def list(self, /, **filters: object) -> AsyncGenerator[BatchRow, None]:
         """All batches that match, newest first: status, since, until."""
         async for page in self._calls.pages("/batches", {"limit": PAGE_MAX, **filters}):
-            for row in msgspec.convert(page["data"], Sequence[BatchRow]):
+            for row in convert(page["data"], list[BatchRow]):
                 yield row
 
     async def executions(
@@ -193,18 +194,18 @@ class Batches:
         """Its executions, by index."""
         query = {"limit": PAGE_MAX, "status": status, "include_superseded": include_superseded}
         async for page in self._calls.pages(f"{_path(batch_id)}/executions", query):
-            for row in msgspec.convert(page["data"], Sequence[BatchExecution]):
+            for row in convert(page["data"], list[BatchExecution]):
                 yield row
 
     async def cancel(self, batch_id: str, reason: str | None = None) -> Action:
         body = {"reason": reason} if reason else None
-        return msgspec.convert(await self._calls.document("POST", f"{_path(batch_id)}/cancel", body=body), Action)
+        return convert(await self._calls.document("POST", f"{_path(batch_id)}/cancel", body=body), Action)
 
     async def retry(self, batch_id: str, *, failed_only: bool = True) -> Sequence[Retried]:
         """Runs what failed once more, in its place; with `failed_only=False` also what completed."""
         query = {"failed_only": failed_only}
         document = await self._calls.document("POST", f"{_path(batch_id)}/retry", query=query)
-        return msgspec.convert(document, _Retry).retried
+        return convert(document, _Retry).retried
 
     async def watch(self, batch_id: str) -> AsyncGenerator[Batch, None]:
         """The batch each time it changed, to its end."""

@@ -37,6 +37,7 @@ from rgrid.client.delivery import Delivery, Query, decoded
 from rgrid.client.following import Followed, Follower
 from rgrid.client.problems import BadTransfer, GridError, Refused
 from rgrid.client.transfers import Progress, download, sha256_of, upload_all
+from rgrid.kernel.converting import convert
 from rgrid.kernel.input_hash import input_hash
 
 T = TypeVar("T")
@@ -121,7 +122,7 @@ class Calls:
         self, path: str, kind: type[T], query: Mapping[str, object] | None = None
     ) -> AsyncGenerator[T, None]:
         async for page in self.pages(path, {"limit": PAGE_MAX, **(query or {})}):
-            for row in msgspec.convert(page, Page[kind]).data:  # type: ignore[valid-type]
+            for row in convert(page, Page[kind]).data:  # type: ignore[valid-type]
                 yield row
 
     # ---------------------------------------------------------------- executions
@@ -155,18 +156,18 @@ class Calls:
         if references is not None:
             try:
                 cached = {**body, "cached_input_refs": references}
-                return msgspec.convert(await self.document("POST", "/executions", body=cached), Execution)
+                return convert(await self.document("POST", "/executions", body=cached), Execution)
             except Refused as error:
                 if error.code != "cache_reference_unknown":
                     raise
                 # Its time ended between the look and the use.
-        return msgspec.convert(await self.document("POST", "/executions", body=body), Execution)
+        return convert(await self.document("POST", "/executions", body=body), Execution)
 
     async def _cached(self, declared: Sequence[Declared]) -> dict[str, str] | None:
         if not declared:
             return None
         wanted = input_hash((file.name, file.sha256) for file in declared)
-        return msgspec.convert(await self.document("GET", f"/input-cache/{wanted}"), CachedInputs).file_references
+        return convert(await self.document("GET", f"/input-cache/{wanted}"), CachedInputs).file_references
 
     async def _remember(self, declared: Sequence[Declared]) -> None:
         references = {file.name: f"objects/{file.sha256}" for file in declared}
@@ -196,7 +197,7 @@ class Calls:
         raise BadTransfer(f"The service gives no address to upload {name} to.")
 
     async def get(self, execution_id: str) -> Execution:
-        return msgspec.convert(await self.document("GET", f"/executions/{quote(execution_id, safe='')}"), Execution)
+        return convert(await self.document("GET", f"/executions/{quote(execution_id, safe='')}"), Execution)
 
     def executions(
         self, /, *, metadata: Mapping[str, str] | None = None, **filters: object
@@ -208,12 +209,12 @@ class Calls:
     async def cancel(self, execution_id: str, reason: str | None = None) -> Action:
         body = {"reason": reason} if reason else None
         path = f"/executions/{quote(execution_id, safe='')}/cancel"
-        return msgspec.convert(await self.document("POST", path, body=body), Action)
+        return convert(await self.document("POST", path, body=body), Action)
 
     async def retry(self, execution_id: str) -> Execution:
         """A new execution of the same script with the same inputs."""
         path = f"/executions/{quote(execution_id, safe='')}/retry"
-        return msgspec.convert(await self.document("POST", path), Execution)
+        return convert(await self.document("POST", path), Execution)
 
     async def wait(self, execution_id: str, timeout_s: float | None = None) -> Execution:
         """The execution once it is over; raises GridError after `timeout_s`."""
@@ -248,7 +249,7 @@ class Calls:
         """The last `count` lines (at most 1,000)."""
         path = f"/executions/{quote(execution_id, safe='')}/logs"
         query = {"tail": count, "stream": stream}
-        return msgspec.convert(await self.document("GET", path, query=query), Page[LogLine]).data
+        return convert(await self.document("GET", path, query=query), Page[LogLine]).data
 
     def follow(self, execution_id: str, cursor: int = -1, stream: str | None = None) -> AsyncGenerator[Followed, None]:
         """Lines and changes of status as they come, to the end; survives restarts of the service."""
@@ -263,7 +264,7 @@ class Calls:
     async def download(self, artifact: Artifact, folder: Path, progress: Progress = no_progress) -> Path:
         """One artifact into `folder`, checked; a file that is there stays, the new one is called `name_1`."""
         answer = await self.document("POST", "/artifacts/download-url", body={"artifact_id": artifact.artifact_id})
-        signed = msgspec.convert(answer, DownloadUrl)
+        signed = convert(answer, DownloadUrl)
         url = urljoin(self.url, signed.download_url)
         sha256 = signed.sha256 or artifact.sha256
         return await download(self.delivery, url, folder, artifact.filename, sha256, signed.size_bytes, progress)
@@ -272,35 +273,35 @@ class Calls:
 
     async def cost(self, /, **query: object) -> Cost:
         """What was spent: since, until (dates), group_by, metadata_key."""
-        return msgspec.convert(await self.cost_document(query), Cost)
+        return convert(await self.cost_document(query), Cost)
 
     async def cost_document(self, query: Mapping[str, object]) -> Any:
         return await self.document("GET", "/cost", query=query)
 
     async def estimate(self, /, **query: object) -> Estimate:
         """What it would take: runtime, files, parallel, cpu, script_sha256."""
-        return msgspec.convert(await self.estimate_document(query), Estimate)
+        return convert(await self.estimate_document(query), Estimate)
 
     async def estimate_document(self, query: Mapping[str, object]) -> Any:
         return await self.document("GET", "/estimate", query=query)
 
     async def cost_limit(self) -> CostLimit:
-        return msgspec.convert(await self.document("GET", "/cost/limit"), CostLimit)
+        return convert(await self.document("GET", "/cost/limit"), CostLimit)
 
     async def set_cost_limit(self, micros: int, alert_threshold_percent: int | None = None) -> CostLimitAction:
         """What a calendar month may cost, in micros of a euro."""
         body = {"monthly_limit_micros": micros}
         if alert_threshold_percent is not None:
             body["alert_threshold_percent"] = alert_threshold_percent
-        return msgspec.convert(await self.document("PUT", "/cost/limit", body=body), CostLimitAction)
+        return convert(await self.document("PUT", "/cost/limit", body=body), CostLimitAction)
 
     async def remove_cost_limit(self) -> CostLimitAction:
-        return msgspec.convert(await self.document("DELETE", "/cost/limit"), CostLimitAction)
+        return convert(await self.document("DELETE", "/cost/limit"), CostLimitAction)
 
     # ---------------------------------------------------------------- who, where, how
 
     async def me(self) -> Me:
-        return msgspec.convert(await self.document("GET", "/me"), Me)
+        return convert(await self.document("GET", "/me"), Me)
 
     def keys(self) -> AsyncGenerator[Key, None]:
         return self._every("/keys", Key)
@@ -310,14 +311,14 @@ class Calls:
     ) -> NewKey:
         body = {"name": name, "scopes": list(scopes), "description": description, "expires_at": expires_at}
         kept = {field: value for field, value in body.items() if value is not None}
-        return msgspec.convert(await self.document("POST", "/keys", body=kept), NewKey)
+        return convert(await self.document("POST", "/keys", body=kept), NewKey)
 
     async def rotate_key(self, key_id: str, grace_seconds: int | None = None) -> NewKey:
         body = None if grace_seconds is None else {"grace_seconds": grace_seconds}
-        return msgspec.convert(await self.document("POST", f"/keys/{quote(key_id, safe='')}/rotate", body=body), NewKey)
+        return convert(await self.document("POST", f"/keys/{quote(key_id, safe='')}/rotate", body=body), NewKey)
 
     async def revoke_key(self, key_id: str) -> Action:
-        return msgspec.convert(await self.document("DELETE", f"/keys/{quote(key_id, safe='')}"), Action)
+        return convert(await self.document("DELETE", f"/keys/{quote(key_id, safe='')}"), Action)
 
     def workers(self, status: str | None = None) -> AsyncGenerator[Worker, None]:
         return self._every("/workers", Worker, {"status": status})
@@ -326,7 +327,7 @@ class Calls:
         return self._every("/runtimes", Runtime)
 
     async def health(self) -> Health:
-        return msgspec.convert(await self.health_document(), Health)
+        return convert(await self.health_document(), Health)
 
     async def health_document(self) -> Any:
         """How the service is, also when it is down but still able to say so."""

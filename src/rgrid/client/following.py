@@ -11,6 +11,7 @@ import msgspec
 from rgrid.client.answers import Ended, Execution, LogLine, StatusChange
 from rgrid.client.delivery import Delivery, Socket
 from rgrid.client.problems import GridError, Problem, Refused, Unreachable
+from rgrid.kernel.converting import convert
 
 Followed = LogLine | StatusChange | Ended
 
@@ -135,11 +136,11 @@ class Follower:
     def _item(self, frame: dict[str, Any]) -> Followed | None:
         match frame.get("type"):
             case "log":
-                return self._fresh(msgspec.convert(frame, LogLine))
+                return self._fresh(convert(frame, LogLine))
             case "status":
-                return self._changed(msgspec.convert(frame, StatusChange))
+                return self._changed(convert(frame, StatusChange))
             case "complete":
-                return msgspec.convert(frame, Ended)
+                return convert(frame, Ended)
         return None
 
     def _fresh(self, line: LogLine) -> LogLine | None:

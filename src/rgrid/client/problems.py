@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 
+from rgrid.kernel.converting import convert
+
 
 class ProblemField(msgspec.Struct, frozen=True):
     field: str
@@ -64,7 +66,7 @@ def refusal(status: int, body: bytes, request_id: str) -> Refused:
     """The exception for an error answer, whatever its body looks like."""
     try:
         members = msgspec.json.decode(body, type=dict[str, Any])
-        problem = msgspec.convert({**members, "status": status}, Problem)
+        problem = convert({**members, "status": status}, Problem)
     except (msgspec.DecodeError, msgspec.ValidationError):
         detail = f"The service answered with status {status} and no explanation."
         return Refused(Problem(status=status, detail=detail, request_id=request_id))

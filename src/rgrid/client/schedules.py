@@ -17,6 +17,7 @@ from rgrid.client.answers import Action
 from rgrid.client.blocking import Blocking, blocking, iterating
 from rgrid.client.calls import PAGE_MAX, Calls
 from rgrid.client.workflow_answers import Backfilled, Due, Exclusion, Schedule, ScheduleRun, Triggered
+from rgrid.kernel.converting import convert
 
 COUNT: Final = 5
 
@@ -72,38 +73,38 @@ class Schedules:
 
     async def create(self, schedule: NewSchedule) -> Action:
         """Its id is in the answer."""
-        return msgspec.convert(await self._calls.document("POST", "/schedules", body=schedule), Action)
+        return convert(await self._calls.document("POST", "/schedules", body=schedule), Action)
 
     async def list(self, /, **filters: object) -> AsyncGenerator[Schedule, None]:
         """All schedules that match: name, enabled, target_type, target_name, tag."""
         async for page in self._calls.pages("/schedules", {"limit": PAGE_MAX, **filters}):
-            for row in msgspec.convert(page["data"], Sequence[Schedule]):
+            for row in convert(page["data"], list[Schedule]):
                 yield row
 
     async def get(self, schedule_id: str) -> Schedule:
-        return msgspec.convert(await self._calls.document("GET", _path(schedule_id)), Schedule)
+        return convert(await self._calls.document("GET", _path(schedule_id)), Schedule)
 
     async def patch(self, schedule_id: str, /, **fields: object) -> Schedule:
         """Gives it other values; None clears one."""
-        return msgspec.convert(await self._calls.document("PATCH", _path(schedule_id), body=fields), Schedule)
+        return convert(await self._calls.document("PATCH", _path(schedule_id), body=fields), Schedule)
 
     async def delete(self, schedule_id: str) -> Action:
         """Nothing fires any more; what it did stays readable."""
-        return msgspec.convert(await self._calls.document("DELETE", _path(schedule_id)), Action)
+        return convert(await self._calls.document("DELETE", _path(schedule_id)), Action)
 
     async def enable(self, schedule_id: str) -> Action:
-        return msgspec.convert(await self._calls.document("POST", f"{_path(schedule_id)}/enable"), Action)
+        return convert(await self._calls.document("POST", f"{_path(schedule_id)}/enable"), Action)
 
     async def disable(self, schedule_id: str, note: str | None = None) -> Action:
         """Lets nothing be due; what runs goes on."""
         body = {"note": note} if note else None
-        return msgspec.convert(await self._calls.document("POST", f"{_path(schedule_id)}/disable", body=body), Action)
+        return convert(await self._calls.document("POST", f"{_path(schedule_id)}/disable", body=body), Action)
 
     async def run_now(self, schedule_id: str, params: Mapping[str, Any] | None = None) -> Triggered:
         """Starts its target at once; `params` are laid over the stored ones."""
         body = {"target_params": dict(params)} if params else None
         answer = await self._calls.document("POST", f"{_path(schedule_id)}/run-now", body=body)
-        return msgspec.convert(answer, Triggered)
+        return convert(answer, Triggered)
 
     async def backfill(
         self,
@@ -118,20 +119,20 @@ class Schedules:
         """Runs the due times of a past range, `end` excluded; with `force` also those that completed already."""
         body = {"start": start, "end": end, "max_parallel": max_parallel, "force": force, "dry_run": dry_run}
         answer = await self._calls.document("POST", f"{_path(schedule_id)}/backfill", body=body)
-        return msgspec.convert(answer, Backfilled)
+        return convert(answer, Backfilled)
 
     async def runs(self, schedule_id: str | None = None, /, **filters: object) -> AsyncGenerator[ScheduleRun, None]:
         """The decisions about due times, newest first, of one schedule or of all: status, trigger, since, until."""
         path = f"{_path(schedule_id)}/runs" if schedule_id else "/schedules/runs"
         async for page in self._calls.pages(path, {"limit": PAGE_MAX, **filters}):
-            for row in msgspec.convert(page["data"], Sequence[ScheduleRun]):
+            for row in convert(page["data"], list[ScheduleRun]):
                 yield row
 
     async def next_runs(self, schedule_id: str | None = None, count: int = COUNT) -> Sequence[Due]:
         """The next due times of one schedule, or of all that are enabled."""
         path = f"{_path(schedule_id)}/next-runs" if schedule_id else "/schedules/preview-next"
         page = await self._calls.document("GET", path, query={"count": count})
-        found: Sequence[Due] = msgspec.convert(page["data"], Sequence[Due])
+        found: Sequence[Due] = convert(page["data"], list[Due])
         return found
 
     async def preview(self, timing: Timing, count: int = COUNT, after: datetime | None = None) -> Sequence[Due]:
@@ -140,7 +141,7 @@ class Schedules:
         if after is not None:
             body["after"] = after
         page = await self._calls.document("POST", "/schedules/preview", body=body)
-        found: Sequence[Due] = msgspec.convert(page["data"], Sequence[Due])
+        found: Sequence[Due] = convert(page["data"], list[Due])
         return found
 
 

@@ -7,13 +7,11 @@ with Client("http://127.0.0.1:8000", key) as grid:
 """
 
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
-
-import msgspec
 
 from rgrid.client.answers import Action, EventRecord, Page
 from rgrid.client.blocking import Blocking, blocking, iterating
@@ -35,6 +33,7 @@ from rgrid.client.workflow_answers import (
     Workflow,
     WorkflowRow,
 )
+from rgrid.kernel.converting import convert
 
 RUNS_PAGE_MAX: Final = 100
 WAIT_FIRST_S: Final = 0.05
@@ -56,28 +55,26 @@ class Workflows:
         """Makes this the newest version, unless it is so already."""
         body = _body(document)
         answer = await self._calls.document("PUT", definition_path(str(body.get("name", ""))), body=body)
-        return msgspec.convert(answer, Applied)
+        return convert(answer, Applied)
 
     async def validate(self, document: Written) -> Validation:
         """Everything that is wrong with it; nothing is kept."""
         answer = await self._calls.document("POST", "/workflows/definitions/validate", body=_body(document))
-        return msgspec.convert(answer, Validation)
+        return convert(answer, Validation)
 
     async def list(self, /, **filters: object) -> AsyncGenerator[WorkflowRow, None]:
         """All definitions that match, by name: domain, tag, is_active."""
         async for page in self._calls.pages("/workflows/definitions", {"limit": PAGE_MAX, **filters}):
-            for row in msgspec.convert(page["data"], Sequence[WorkflowRow]):
+            for row in convert(page["data"], list[WorkflowRow]):
                 yield row
 
     async def get(self, name: str, version: int | None = None) -> Workflow:
         """The newest version, or an older one."""
-        return msgspec.convert(
-            await self._calls.document("GET", definition_path(name), query={"version": version}), Workflow
-        )
+        return convert(await self._calls.document("GET", definition_path(name), query={"version": version}), Workflow)
 
     async def delete(self, name: str) -> Action:
         """Takes it out of lists and triggers; its runs and versions stay."""
-        return msgspec.convert(await self._calls.document("DELETE", definition_path(name)), Action)
+        return convert(await self._calls.document("DELETE", definition_path(name)), Action)
 
     # ---------------------------------------------------------------- runs
 
@@ -101,34 +98,34 @@ class Workflows:
             body["version"] = version
         path = f"/workflows/trigger/{quote(name, safe='')}"
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else None
-        return msgspec.convert(await self._calls.document("POST", path, body=body, headers=headers), Triggered)
+        return convert(await self._calls.document("POST", path, body=body, headers=headers), Triggered)
 
     async def runs(self, /, **filters: object) -> AsyncGenerator[RunRow, None]:
         """All runs that match, newest first: workflow_name, status, domain, trigger, triggered_by, parent_run_id,
         schedule_id, since, until."""
         async for page in self._calls.pages("/workflows/runs", {"limit": RUNS_PAGE_MAX, **filters}):
-            for row in msgspec.convert(page["data"], Sequence[RunRow]):
+            for row in convert(page["data"], list[RunRow]):
                 yield row
 
     async def run(self, run_id: str) -> Run:
         """One run with every try of its steps."""
-        return msgspec.convert(await self._calls.document("GET", run_path(run_id)), Run)
+        return convert(await self._calls.document("GET", run_path(run_id)), Run)
 
     async def steps(self, run_id: str, status: str | None = None) -> AsyncGenerator[Step, None]:
         """Every try of its steps, in the order of the document."""
         query = {"limit": PAGE_MAX, "status": status}
         async for page in self._calls.pages(f"{run_path(run_id)}/steps", query):
-            for row in msgspec.convert(page["data"], Sequence[Step]):
+            for row in convert(page["data"], list[Step]):
                 yield row
 
     async def events(self, run_id: str) -> AsyncGenerator[EventRecord, None]:
         async for page in self._calls.pages(f"{run_path(run_id)}/events", {"limit": PAGE_MAX}):
-            for event in msgspec.convert(page, Page[EventRecord]).data:
+            for event in convert(page, Page[EventRecord]).data:
                 yield event
 
     async def graph(self, run_id: str) -> Graph:
         """Its steps with their states, and what depends on what."""
-        return msgspec.convert(await self._calls.document("GET", f"{run_path(run_id)}/graph"), Graph)
+        return convert(await self._calls.document("GET", f"{run_path(run_id)}/graph"), Graph)
 
     async def logs(
         self, run_id: str, step: str | None = None, *, include_children: bool = True
@@ -136,7 +133,7 @@ class Workflows:
         """What the scripts of its steps have printed so far, of one step or of all."""
         query = {"limit": PAGE_MAX, "step": step, "include_children": include_children}
         async for page in self._calls.pages(f"{run_path(run_id)}/logs", query):
-            for line in msgspec.convert(page["data"], Sequence[RunLine]):
+            for line in convert(page["data"], list[RunLine]):
                 yield line
 
     async def cancel(self, run_id: str, reason: str | None = None, *, force: bool = False) -> Action:
@@ -145,40 +142,40 @@ class Workflows:
         if force:
             body["force"] = True
         answer = await self._calls.document("POST", f"{run_path(run_id)}/cancel", body=body or None)
-        return msgspec.convert(answer, Action)
+        return convert(answer, Action)
 
     async def cancel_many(self, /, *, dry_run: bool = False, **filters: object) -> Bulk:
         """Stops every run that matches; the filters are those of `runs`."""
         query = {**filters, "dry_run": dry_run}
-        return msgspec.convert(await self._calls.document("POST", "/workflows/runs/bulk-cancel", query=query), Bulk)
+        return convert(await self._calls.document("POST", "/workflows/runs/bulk-cancel", query=query), Bulk)
 
     async def retry(self, run_id: str, from_step: str | None = None) -> Triggered:
         """A new run from a step on, the first that failed if none is named; what came before keeps its outputs."""
         query = {"from_step": from_step}
-        return msgspec.convert(await self._calls.document("POST", f"{run_path(run_id)}/retry", query=query), Triggered)
+        return convert(await self._calls.document("POST", f"{run_path(run_id)}/retry", query=query), Triggered)
 
     async def retry_many(self, /, *, dry_run: bool = False, **filters: object) -> Bulk:
         """Retries every run that matches, each from the first step that failed; the filters are those of `runs`."""
         query = {**filters, "dry_run": dry_run}
-        return msgspec.convert(await self._calls.document("POST", "/workflows/runs/bulk-retry", query=query), Bulk)
+        return convert(await self._calls.document("POST", "/workflows/runs/bulk-retry", query=query), Bulk)
 
     async def plan(self, run_id: str, from_step: str | None = None) -> RetryPlan:
         """What `retry` would do; nothing begins."""
         query = {"from_step": from_step, "plan": True}
-        return msgspec.convert(await self._calls.document("POST", f"{run_path(run_id)}/retry", query=query), RetryPlan)
+        return convert(await self._calls.document("POST", f"{run_path(run_id)}/retry", query=query), RetryPlan)
 
     async def pause(self, run_id: str, note: str | None = None) -> Action:
         """Lets nothing new start; what runs goes on."""
         body = {"note": note} if note else None
-        return msgspec.convert(await self._calls.document("POST", f"{run_path(run_id)}/pause", body=body), Action)
+        return convert(await self._calls.document("POST", f"{run_path(run_id)}/pause", body=body), Action)
 
     async def resume(self, run_id: str) -> Action:
-        return msgspec.convert(await self._calls.document("POST", f"{run_path(run_id)}/resume"), Action)
+        return convert(await self._calls.document("POST", f"{run_path(run_id)}/resume"), Action)
 
     async def signal(self, run_id: str, name: str, payload: Mapping[str, Any] | None = None) -> Action:
         """Tells a run of what one of its WAITs waits for, now or later."""
         path = f"{run_path(run_id)}/signals/{quote(name, safe='')}"
-        return msgspec.convert(await self._calls.document("POST", path, body={"payload": dict(payload or {})}), Action)
+        return convert(await self._calls.document("POST", path, body={"payload": dict(payload or {})}), Action)
 
     async def watch(self, run_id: str) -> AsyncGenerator[Run, None]:
         """The run each time it changed, to its end."""

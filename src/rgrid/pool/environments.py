@@ -44,6 +44,9 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: str
 
 
+_read_mark: Final = msgspec.json.Decoder(Mark).decode
+
+
 class Held:
     """An environment that stays as long as it is held."""
 
@@ -205,7 +208,7 @@ class Environments:
         found = []
         for path in self.folder.glob(f"*/{_MARK}"):
             with contextlib.suppress(OSError, msgspec.DecodeError):
-                mark = msgspec.json.decode(path.read_bytes(), type=Mark)
+                mark = _read_mark(path.read_bytes())
                 found.append((path.parent, path.stat().st_mtime, mark.size_bytes))
         return found
 
@@ -275,7 +278,7 @@ def _seal(folder: Path) -> tuple[int, int]:
 def _is_whole(path: Path) -> bool:
     """Whether it is there. After a restart of the machine, which may have lost what was written last, it is counted."""
     try:
-        mark = msgspec.json.decode((path / _MARK).read_bytes(), type=Mark)
+        mark = _read_mark((path / _MARK).read_bytes())
     except (OSError, msgspec.DecodeError):
         return False
     if mark.boot_id == _boot_id():

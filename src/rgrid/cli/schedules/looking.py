@@ -4,14 +4,13 @@ import argparse
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import msgspec
-
 from rgrid.cli.connection import connect
 from rgrid.cli.lists import fetch
 from rgrid.cli.output import Console, Usage, duration, moment
 from rgrid.cli.schedules.finding import find, instant
 from rgrid.client.schedules import Timing
 from rgrid.client.workflow_answers import Due, Exclusion, Schedule, ScheduleRun
+from rgrid.kernel.converting import convert
 from rgrid.kernel.money import display
 
 DUE_SHOWN = 5
@@ -45,7 +44,7 @@ def list_schedules(args: argparse.Namespace, console: Console) -> int:
                 row.last_run_status or "-",
                 f"{row.failure_count}/{row.run_count}",
             )
-            for row in msgspec.convert(found.rows, list[Schedule])
+            for row in convert(found.rows, list[Schedule])
         ],
     )
     if len(found.rows) < found.total:
@@ -204,7 +203,7 @@ def list_runs(args: argparse.Namespace, console: Console) -> int:
     if not found.rows:
         console.note("Nothing matches." if any(filters.values()) else "Nothing was due yet.")
         return 0
-    rows = msgspec.convert(found.rows, list[ScheduleRun])
+    rows = convert(found.rows, list[ScheduleRun])
     console.table(
         ("DUE", "STATUS", "STARTED", "TOOK", "ID", "SCHEDULE", "CAUSE", "WHY"),
         [

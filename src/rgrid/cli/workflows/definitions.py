@@ -16,6 +16,7 @@ from rgrid.client.grid import Client
 from rgrid.client.problems import Refused
 from rgrid.client.workflow_answers import Graph, Workflow, WorkflowRow
 from rgrid.client.workflows import definition_path
+from rgrid.kernel.converting import convert
 
 WRITTEN_FIELDS = ("name", "domain", "description", "tags", "parameters", "defaults", "steps", "policy")
 
@@ -127,7 +128,7 @@ def list_workflows(args: argparse.Namespace, console: Console) -> int:
                 row.domain or "-",
                 row.description or "",
             )
-            for row in msgspec.convert(found.rows, list[WorkflowRow])
+            for row in convert(found.rows, list[WorkflowRow])
         ],
     )
     if len(found.rows) < found.total:
@@ -148,7 +149,7 @@ def show(args: argparse.Namespace, console: Console) -> int:
             console.document(document)
             return 0
         drawn = _drafted(client, document)
-    workflow = msgspec.convert(document, Workflow)
+    workflow = convert(document, Workflow)
     console.facts(
         [
             ("Name", workflow.name),

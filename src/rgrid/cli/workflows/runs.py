@@ -17,6 +17,7 @@ from rgrid.cli.workflows.watching import exit_code, watch
 from rgrid.client.grid import Client
 from rgrid.client.workflow_answers import Bulk, PlannedStep, RetryPlan, Run, RunRow, Triggered
 from rgrid.client.workflows import RUNS_PAGE_MAX, run_path
+from rgrid.kernel.converting import convert
 from rgrid.kernel.money import display
 
 RUN_PREFIX: Final = "run_"
@@ -132,7 +133,7 @@ def list_runs(args: argparse.Namespace, console: Console) -> int:
                 duration(row.duration_ms),
                 row.trigger,
             )
-            for row in msgspec.convert(found.rows, list[RunRow])
+            for row in convert(found.rows, list[RunRow])
         ],
     )
     if len(found.rows) < found.total:
@@ -145,7 +146,7 @@ def show_run(args: argparse.Namespace, console: Console, client: Client) -> int:
     if console.json:
         console.document(document)
         return 0
-    run = msgspec.convert(document, Run)
+    run = convert(document, Run)
     console.facts(_facts(run))
     console.line()
     draw(console, client.workflows.graph(run.run_id), run)
