@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 HALTED_PAUSE_S: Final = 30.0
 LULL_S: Final = 0.02
 """Between two pages of a projection that is up to date and that nobody waits for: under load a few large transactions
-take the place of many small ones."""
+take the place of many small ones. A process pauses for nothing, because what it commands is waited for."""
 SUPERSEDED_PAUSE_S: Final = 5.0
 BUILDS_AT_ONCE_MAX: Final = 2  # a swap reads the log on a second connection: never let builds alone empty the pool
 
@@ -61,7 +61,7 @@ def lead_projection(desk: Desk, projection: Projection, key: str) -> Work:
             await _watch_inline(desk, projection, key, wished)
         else:
             subscription = Subscription(desk.pool, desk.tail, ProjectionTaker(projection), LIVE_SCHEMA, wished)
-            await _live_on(desk, subscription, key)
+            await _live_on(desk, subscription, key, LULL_S)
 
     return _led(desk, projection.name, key, work)
 
@@ -117,7 +117,7 @@ async def _build(desk: Desk, projection: Projection, wished: asyncio.Event) -> N
     await rebuild.build(subscription, projection)
 
 
-async def _live_on(desk: Desk, subscription: Subscription, key: str) -> None:
+async def _live_on(desk: Desk, subscription: Subscription, key: str, lull_s: float = 0.0) -> None:
     name = subscription.taker.name
     await subscription.resume(await _ready(desk, subscription))
     desk.live[name] = subscription
@@ -128,8 +128,8 @@ async def _live_on(desk: Desk, subscription: Subscription, key: str) -> None:
             await _ready(desk, subscription)
         if await subscription.step():
             desk.progress.note(name, subscription.position)
-            if subscription.position >= desk.tail.end:
-                await desk.progress.lull(LULL_S)
+            if lull_s and subscription.position >= desk.tail.end:
+                await desk.progress.lull(lull_s)
 
 
 async def _ready(desk: Desk, subscription: Subscription) -> Checkpoint:
