@@ -172,7 +172,11 @@ def test_an_older_program_cannot_write_past_newer_inline_tables(database: str) -
         async with bank(database, [accounts(inline=True)]) as older:
             await older.deposit("ann", 1)
             async with bank(database, [accounts(2, WIDER, inline=True)]) as newer:
-                await newer.daemon.reached(1, ["accounts"], WAIT_S)
+
+                async def live() -> bool:
+                    return await newer.state() == "live"
+
+                await until(live)
                 with pytest.raises(Unavailable, match="newer program"):
                     await older.deposit("ann", 2, after=1)
                 await newer.deposit("ann", 4, after=1)

@@ -1,6 +1,7 @@
 """Runs every subscriber of a process: one reader, one leader per subscriber over all processes, supervised."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import asyncpg
 
 from rgrid.eventstore.handle import Handler
 from rgrid.eventstore.store import Store
-from rgrid.postgres.pool import Pool
+from rgrid.postgres.pool import GONE, Pool
 from rgrid.subscriptions import checkpoints
 from rgrid.subscriptions.leader import Desk, Work, lead_process, lead_projection
 from rgrid.subscriptions.leadership import Leadership
@@ -18,6 +19,7 @@ from rgrid.subscriptions.process import Process, Reactor
 from rgrid.subscriptions.progress import Progress
 from rgrid.subscriptions.projection import Projection
 from rgrid.subscriptions.stalls import Stall, append_stall
+from rgrid.subscriptions.subscription import Subscription
 from rgrid.subscriptions.supervision import supervised
 from rgrid.subscriptions.tail import Tail
 
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 EVENTS: Final = "rgrid_events"
 """The channel on which every append tells the position it came to."""
 SAVE_IDLE_EVERY_S: Final = 0.2
+LAST_SAVE_MAX_S: Final = 1.0
 STALL_CHECK_EVERY_S: Final = 5.0
 REACHED_TIMEOUT_S: Final = 5.0
 
@@ -95,19 +98,29 @@ class Daemon:
 
     async def stop(self) -> None:
         """Ends every loop; a page in flight is rolled back, and whoever leads next applies it."""
+        standing = list(self._desk.live.values())
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         await self._progress.stop()
+        with contextlib.suppress(*GONE):
+            async with asyncio.timeout(LAST_SAVE_MAX_S):
+                await self._save_positions(standing)
 
     async def reached(
         self, position: int, names: Collection[str] | None = None, timeout_s: float = REACHED_TIMEOUT_S
     ) -> None:
-        """Returns when these projections (None: all but the inline ones, which always do once they are built) include
-        `position`, whichever process leads them; raises Unavailable (`position_not_reached`) when they do not in
-        time."""
-        await self._progress.reached(position, self._followed if names is None else names, timeout_s)
+        """Returns when these projections (None: all but the inline ones) include `position`, whichever process leads
+        them; raises Unavailable (`position_not_reached`) when they do not in time. An inline projection includes all
+        that is committed as soon as it is built."""
+        wanted = self._followed if names is None else names
+        if inline := [name for name in wanted if self._is_inline(name)]:
+            await self._progress.reached(0, inline, timeout_s)
+        await self._progress.reached(position, [name for name in wanted if name not in inline], timeout_s)
+
+    def _is_inline(self, name: str) -> bool:
+        return name in self._projections and self._projections[name].inline
 
     async def lag(self) -> list[Lag]:
         """Figures for health and metrics."""
@@ -123,6 +136,8 @@ class Daemon:
 
     def _lag_of(self, name: str, row: asyncpg.Record | None, head: int) -> Lag:
         position = max(row["position"] if row else 0, self._progress.at(name))
+        if row is not None and self._is_inline(name):
+            position = head
         state = self._desk.states.get(name, "following")
         return Lag(
             name=name,
@@ -159,16 +174,21 @@ class Daemon:
                 await self._store.committed.look()
 
     async def _save_idle(self) -> None:
-        """Brings the saved checkpoints of subscribers that met nothing of theirs up to where they have looked."""
+        """Brings the saved checkpoints up to where the subscribers have looked."""
         while True:
             await asyncio.sleep(SAVE_IDLE_EVERY_S)
-            steps = [step for live in self._desk.live.values() if (step := live.idle_move())]
-            if steps:
-                moved = await checkpoints.move_idle(self._pool, steps)
-                for step in steps:
-                    live = self._desk.live.get(step.subscriber)
-                    if live is not None and step.subscriber in moved:
-                        live.saved = max(live.saved, step.to)
+            await self._save_positions(list(self._desk.live.values()))
+
+    async def _save_positions(self, subscriptions: Sequence[Subscription]) -> None:
+        steps = [(live, step) for live in subscriptions if (step := live.idle_move())]
+        if not steps:
+            return
+        moved = await checkpoints.move_idle(self._pool, [step for _, step in steps])
+        for live, step in steps:
+            if step.subscriber in moved:
+                live.saved = max(live.saved, step.to)
+            elif live.taker.repeats_safely and live.saved == step.saved:
+                live.is_fenced = True
 
     async def _watch_for_stalls(self) -> None:
         while True:

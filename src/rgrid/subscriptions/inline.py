@@ -23,15 +23,11 @@ async def apply_inline(conn: Connection, projections: Sequence[Projection], reco
     projections = [projection for projection in projections if wanted[projection.name]]
     if not projections:
         return
+    # Their checkpoints stay where they went live: the append lock keeps a swap away, and the position is the log's.
     live = await conn.fetch(
-        "update rgrid.checkpoints c set updated_at = now(),"
-        " position = case when c.version = mine.version then $3 else c.position end"
-        " from unnest($1::text[], $2::int[]) as mine(subscriber, version),"
-        " (select set_config('search_path', $4, true)) as local"
-        " where c.subscriber = mine.subscriber and c.ready returning c.subscriber, c.version",
+        "select c.subscriber, c.version from rgrid.checkpoints c,"
+        " (select set_config('search_path', $2, true)) as local where c.ready and c.subscriber = any($1)",
         [projection.name for projection in projections],
-        [projection.version for projection in projections],
-        recorded[-1].position,
         search_path(LIVE_SCHEMA),
     )
     versions = {row["subscriber"]: row["version"] for row in live}

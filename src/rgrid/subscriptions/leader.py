@@ -21,7 +21,7 @@ from rgrid.subscriptions.tail import Tail
 log = logging.getLogger(__name__)
 
 HALTED_PAUSE_S: Final = 30.0
-LULL_S: Final = 0.02
+LULL_S: Final = 0.1
 """Between two pages of a projection that is up to date and that nobody waits for: under load a few large transactions
 take the place of many small ones. A process pauses for nothing, because what it commands is waited for."""
 SUPERSEDED_PAUSE_S: Final = 5.0

@@ -36,13 +36,18 @@ class Taker(Protocol):
     name: str
     version: int
     kinds: frozenset[type[Event]]
+    repeats_safely: bool
+    """Taking events a second time changes nothing, so their checkpoint need not be saved with them."""
 
-    async def take(self, pool: Pool, events: Sequence[AnyRecorded], settle: Settle) -> None:
-        """Takes all of these events and settles, or nothing of both."""
+    async def take(self, pool: Pool, events: Sequence[AnyRecorded], settle: Settle | None) -> None:
+        """Takes all of these events and settles, or nothing of both; only who repeats safely may be given nothing to
+        settle."""
 
 
 class ProjectionTaker:
     """Applies events to the tables in one schema, in the transaction that moves the checkpoint."""
+
+    repeats_safely = False
 
     def __init__(self, projection: Projection) -> None:
         self.projection = projection
@@ -50,14 +55,17 @@ class ProjectionTaker:
         self.version = projection.version
         self.kinds = projection.kinds
 
-    async def take(self, pool: Pool, events: Sequence[AnyRecorded], settle: Settle) -> None:
+    async def take(self, pool: Pool, events: Sequence[AnyRecorded], settle: Settle | None) -> None:
+        assert settle is not None, "effect and checkpoint commit together"
         async with pool.acquire() as conn, conn.transaction():
             await settle(conn)  # first: it fences, and it sets the search path
             await self.projection.apply(conn, events)
 
 
 class ProcessTaker:
-    """Reacts to events, then moves the checkpoint; a repetition after a crash is the reactor's business."""
+    """Reacts to events; a repetition after a crash is the reactor's business."""
+
+    repeats_safely = True
 
     def __init__(self, process: Process, reactor: Reactor) -> None:
         self.process = process
@@ -67,20 +75,22 @@ class ProcessTaker:
         self.repeated_to = 0
         self._reactor = reactor
 
-    async def take(self, pool: Pool, events: Sequence[AnyRecorded], settle: Settle) -> None:
+    async def take(self, pool: Pool, events: Sequence[AnyRecorded], settle: Settle | None) -> None:
         try:
             await self._reactor.react(events, self.repeated_to)
         except BaseException:
             # Some of these events may have had their effect; the next try has to ask.
             self.repeated_to = max(self.repeated_to, *(seen.position for seen in events), 0)
             raise
-        async with pool.acquire() as conn, conn.transaction():
-            await settle(conn)
+        if settle is not None:
+            async with pool.acquire() as conn, conn.transaction():
+                await settle(conn)
 
 
 class Subscription:
     """`position` is how far this process has looked; `saved` is the checkpoint in the database. They differ while
-    nothing wanted comes by, and are brought together now and then (`idle_move`)."""
+    nothing wanted comes by, or nothing that matters if it is taken again, and are brought together now and then
+    (`idle_move`)."""
 
     def __init__(self, pool: Pool, tail: Tail, taker: Taker, schema: str, wished: asyncio.Event) -> None:
         self.pool = pool
@@ -92,6 +102,7 @@ class Subscription:
         self.parked: dict[str, int] = {}
         self.parked_events = 0
         self.wished = wished
+        self.is_fenced = False
         self._faults = 0
         self._impatient_to = 0
 
@@ -104,7 +115,10 @@ class Subscription:
         self.wished.set()
 
     async def step(self, timeout_s: float = IDLE_S) -> bool:
-        """Fulfils wishes, then takes one page; False when none came within the time."""
+        """Fulfils wishes, then takes one page; False when none came within the time. Raises LeadershipLost when
+        another leader has moved the checkpoint."""
+        if self.is_fenced:
+            raise LeadershipLost(f"the checkpoint of {self.taker.name} has been moved by another")
         if self.wished.is_set():
             self.wished.clear()
             await self._fulfil_wishes()
@@ -118,7 +132,7 @@ class Subscription:
         return True
 
     def idle_move(self) -> Move | None:
-        """What to save when no event of its own has come by for a while."""
+        """What to save of how far it has looked."""
         if self.position <= self.saved:
             return None
         return Move(self.taker.name, self.taker.version, self.saved, self.saved, self.position)
@@ -150,8 +164,13 @@ class Subscription:
 
     async def _take_free(self, events: Sequence[AnyRecorded], to: int) -> None:
         free, settle = self.settling(events, to)
-        await self.taker.take(self.pool, free, settle)
-        self.moved(to, len(events) - len(free))
+        if self.taker.repeats_safely and len(free) == len(events):
+            await self.taker.take(self.pool, free, None)
+            self.position = to
+            self._faults = 0
+        else:
+            await self.taker.take(self.pool, free, settle)
+            self.moved(to, len(events) - len(free))
 
     def settling(self, events: Sequence[AnyRecorded], to: int) -> tuple[list[AnyRecorded], Settle]:
         """The events that need not wait behind a poison event, and what moves the checkpoint to `to` and parks those

@@ -1,6 +1,7 @@
 """The one reader of a process: follows the end of the log in memory and serves pages to everybody who follows."""
 
 import asyncio
+import contextlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,7 +48,16 @@ class Tail:
             if unseen := [seen for seen in page if seen.position > self.end]:
                 self._grow(unseen)
             if len(page) < PAGE_MAX:
-                await self.store.committed.wait_beyond(self.end, POLL_S)
+                await self._news()
+
+    async def _news(self) -> None:
+        """Returns when there may be something in the log that was not handed over; now and then without a reason."""
+        committed = self.store.committed
+        looks = committed.looks
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_S):
+                while committed.position <= self.end and committed.looks == looks:
+                    await committed.wait_beyond(self.end, POLL_S, looks)
 
     async def after(self, position: int, kinds: frozenset[type[Event]], timeout_s: float) -> Page | None:
         """The next page after `position`, holding these kinds of events only; None when nothing came in time."""
