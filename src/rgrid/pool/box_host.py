@@ -265,15 +265,14 @@ def become(host: Host, kind: str, fds: "list[int]", report: int) -> "dict[str, A
         _signal.set_wakeup_fd(-1)
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         host.channel.sock.close()
-        for entrance in fds[4:]:
-            os.write(entrance, b"0")
         payload = read_payload(fds[3])
         if kind == "warm":
-            for fd in fds[3:]:
-                os.close(fd)
-            stdio = fds[:3]
+            stdio, entrances = fds[:3], fds[4:]
+            os.close(fds[3])
             fds.clear()
-            return warm_child.guard(payload, stdio, report)
+            return warm_child.guard(payload, stdio, entrances, report)
+        for entrance in fds[4:]:
+            os.write(entrance, b"0")
         if kind == "box":
             drop_user(payload["uid"])
             set_limits(payload["limits"])

@@ -1,7 +1,8 @@
 """A script in a copy of a warm interpreter: what a forked child of `box_host.py` does before the script's first line.
 
 Three processes: the guard outside waits and reports, the first process of the new pid namespace builds the box and
-reaps, the third one becomes the script. Runs alone inside the outer box, like `box_host.py`.
+reaps, the third one enters its control groups meanwhile and becomes the script. Runs alone inside the outer box, like
+`box_host.py`.
 """
 # ruff: noqa: PTH102, PTH103, PTH119, PTH120, PTH211 (a fresh interpreter has not imported pathlib)
 
@@ -71,7 +72,7 @@ def seal(target: str) -> None:
     mount("", target, "", MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | kept)
 
 
-def guard(payload: "dict[str, Any]", stdio: "list[int]", report: int) -> "dict[str, Any]":
+def guard(payload: "dict[str, Any]", stdio: "list[int]", entrances: "list[int]", report: int) -> "dict[str, Any]":
     """Leave the machine's namespaces, wait for the box, report as bubblewrap does. Returns in the script's process
     only, with what it shall run."""
     drop_user(payload["uid"])
@@ -79,7 +80,7 @@ def guard(payload: "dict[str, Any]", stdio: "list[int]", report: int) -> "dict[s
     libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     libc.prctl(PR_SET_PDEATHSIG, _signal.SIGKILL, 0, 0, 0)
     uid, gid = os.getuid(), os.getgid()
-    spaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
+    spaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS
     if not payload["network"]:
         spaces |= CLONE_NEWNET
     check(libc.unshare(spaces), "unshare")
@@ -91,8 +92,8 @@ def guard(payload: "dict[str, Any]", stdio: "list[int]", report: int) -> "dict[s
     if first == 0:
         os.close(started)
         os.close(report)
-        return first_process(payload, stdio, starting)
-    for fd in (*stdio, starting):
+        return first_process(payload, stdio, entrances, starting)
+    for fd in (*stdio, *entrances, starting):
         os.close(fd)
     os.write(report, b'{"child-pid": %d, ' % first)
     _, status = os.waitpid(first, 0)
@@ -111,7 +112,9 @@ def write(path: str, text: str) -> None:
     os.close(fd)
 
 
-def first_process(payload: "dict[str, Any]", stdio: "list[int]", starting: int) -> "dict[str, Any]":
+def first_process(
+    payload: "dict[str, Any]", stdio: "list[int]", entrances: "list[int]", starting: int
+) -> "dict[str, Any]":
     """Process 1 of the box. When it ends, the kernel ends every other one."""
     try:
         libc.prctl(PR_SET_PDEATHSIG, _signal.SIGKILL, 0, 0, 0)
@@ -119,15 +122,21 @@ def first_process(payload: "dict[str, Any]", stdio: "list[int]", starting: int) 
         guarded.register(starting, 0)
         if guarded.poll(0):
             os._exit(FAILED)  # the guard died before it could take us along
-        build(payload)
+        built, building = os.pipe()
         script = os.fork()
         if script == 0:
+            os.close(building)
+            enter_groups(entrances)
+            if os.read(built, 1) != b"b":
+                os._exit(FAILED)  # there is no box
             become_script(payload, stdio, starting)
             return payload
+        build(payload)
+        os.write(building, b"b")
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
         give_up_powers()
         libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-        for fd in stdio:
+        for fd in (*stdio, *entrances, built, building):
             os.close(fd)
         while True:
             pid, status = os.wait()
@@ -166,7 +175,6 @@ def build(payload: "dict[str, Any]") -> None:
     os.chdir(ROOT)
     check(libc.pivot_root(b".", b"."), "pivot_root")
     check(libc.umount2(b".", MNT_DETACH), "umount")
-    os.chdir("/work")
     if not payload["network"]:
         loopback_up()
 
@@ -211,8 +219,17 @@ def give_up_powers() -> None:
     check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
+def enter_groups(entrances: "list[int]") -> None:
+    """Beside the building of the box, because the kernel may take longer for one than for the other: it lets every fork
+    of the machine pass first. The view of the groups begins at these."""
+    for entrance in entrances:
+        os.write(entrance, b"0")
+    check(libc.unshare(CLONE_NEWCGROUP), "unshare")
+
+
 def become_script(payload: "dict[str, Any]", stdio: "list[int]", starting: int) -> None:
     os.setsid()
+    os.chdir("/work")
     give_up_powers()
     copies = [os.dup(fd) for fd in stdio]
     for number, fd in enumerate(copies):
