@@ -19,7 +19,7 @@ steps:
   - {{name: is_large, type: CHOICE, condition: "1 > 2", then_step: large, else_step: small,
      depends_on: [left-side-with-a-name-that-is-a-good-deal-longer-than-anybody-wants-to-read-in-a-terminal, right]}}
   - {{name: large, type: WAIT, duration_seconds: 0}}
-  - {{name: small, type: EXECUTION, timeout_seconds: 60, params: {{script_content: print(2)}}}}
+  - {{name: small, type: EXECUTION, timeout_seconds: 60, params: {{script_content: import time; time.sleep(0.5)}}}}
   - {{name: publish, type: EXECUTION, timeout_seconds: 60, depends_on: [large, small],
      params: {{script_content: print(3)}}}}
 policy: {{mode: PARALLEL}}
