@@ -2,12 +2,13 @@
 
 import asyncio
 
-from following import NOTICES, Bank, Deposited, Notice, Noticed, bank, until
+from following import NOTICES, WAIT_S, Bank, Deposited, Notice, Noticed, bank, until
 
 from rgrid.eventstore.handle import Handled, NewStream
 from rgrid.kernel.ids import command_id
 from rgrid.kernel.messages import AnyRecorded
 from rgrid.subscriptions import dead_letters
+from rgrid.subscriptions.daemon import SAVE_IDLE_EVERY_S
 from rgrid.subscriptions.process import Process, Send
 
 
@@ -67,6 +68,35 @@ def test_a_lost_checkpoint_repeats_no_command(database: str) -> None:
             await noticed(service, 42)
             await saved(service, 63)
             assert len(await notices(service)) == 42
+
+    asyncio.run(run())
+
+
+def test_where_a_process_stands_is_saved_when_it_stops(database: str) -> None:
+    async def run() -> None:
+        async with bank(database, processes=[NOTIFIER]) as service:
+            await service.deposit("ann", 1)
+            await noticed(service, 2)
+            await service.daemon.reached(3, ["notifier"], WAIT_S)
+        async with bank(database, processes=[NOTIFIER], started=False) as service:
+            assert await service.pool.fetchval("select position from rgrid.checkpoints") == 3
+
+    asyncio.run(run())
+
+
+def test_a_process_steps_down_when_another_has_moved_its_checkpoint(database: str) -> None:
+    async def run() -> None:
+        async with bank(database, processes=[NOTIFIER]) as service:
+            await service.deposit("ann", 1)
+            await noticed(service, 2)
+            await saved(service, 3)
+            await service.pool.execute("update rgrid.checkpoints set position = 50")
+            await service.deposit("bob", 1)
+            await noticed(service, 4)
+            await asyncio.sleep(2 * SAVE_IDLE_EVERY_S)  # its next save is refused
+            await service.deposit("cid", 1)
+            await asyncio.sleep(2 * SAVE_IDLE_EVERY_S)
+            assert len(await notices(service)) == 4
 
     asyncio.run(run())
 

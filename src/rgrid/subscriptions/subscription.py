@@ -117,12 +117,12 @@ class Subscription:
     async def step(self, timeout_s: float = IDLE_S) -> bool:
         """Fulfils wishes, then takes one page; False when none came within the time. Raises LeadershipLost when
         another leader has moved the checkpoint."""
-        if self.is_fenced:
-            raise LeadershipLost(f"the checkpoint of {self.taker.name} has been moved by another")
         if self.wished.is_set():
             self.wished.clear()
             await self._fulfil_wishes()
         page = await self.tail.after(self.position, self.taker.kinds, timeout_s)
+        if self.is_fenced:
+            raise LeadershipLost(f"the checkpoint of {self.taker.name} has been moved by another")
         if page is None:
             return False
         if page.events:
