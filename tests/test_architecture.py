@@ -147,5 +147,6 @@ def test_a_planted_violation_breaks_its_house_rule(
     rule: Callable[[Path], list[str]], copy: Path, plant: Callable[[str, str], None]
 ) -> None:
     file, text = BROKEN_RULES[rule]
+    before = rule(copy)
     plant(file, text)
-    assert rule(copy), f"{rule.__name__} does not see {file}"
+    assert set(rule(copy)) - set(before), f"{rule.__name__} does not see {file}"

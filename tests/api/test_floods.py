@@ -86,9 +86,8 @@ def test_a_hundred_followers_see_every_line_once_and_in_order(live: Live) -> Non
         (one_stream, [row for row in rows if row["stream"] == "stderr"]),
     ]:
         assert [frame for frame in seen if frame["type"] == "log"] == [{"type": "log", **row} for row in expected]
-        assert (seen[-1]["type"], seen[-1]["last_sequence_number"]) == ("complete", LINES - 1)
-    for seen in everybody:
         assert [frame["status"] for frame in seen if frame["type"] == "status"][-1] == "running"
+        assert (seen[-1]["type"], seen[-1]["last_sequence_number"]) == ("complete", LINES - 1)
 
 
 def test_followers_of_a_flood_who_cannot_keep_up_still_get_every_line(live: Live) -> None:
