@@ -145,6 +145,12 @@ def test_definitions_are_listed_by_filter_and_in_order(idle: Live) -> None:
         assert idle.http.get(PATH, params=query).status_code == 422
 
 
+def test_a_list_holds_what_was_just_acknowledged(idle: Live) -> None:
+    for total in range(1, 11):
+        put(idle, fresh(), definition(domain="just_made"))
+        assert idle.page(PATH, domain="just_made", limit=1)["pagination"]["total"] == total
+
+
 @pytest.mark.parametrize(
     ("name", "code"),
     [("runs", "reserved_name"), ("trigger", "reserved_name"), ("definitions", "reserved_name"),

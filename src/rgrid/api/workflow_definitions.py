@@ -61,6 +61,7 @@ class Definitions:
         name, wanted = workflows.KEYS["workflow_name"], call.query
         by_name = call.page.sort == "name"
         keys = (name,) if by_name else (workflows.KEYS[call.page.sort], name)
+        await self._grid.caught_up()
         rows = await workflows.page(
             self._grid.pool, wanted.domain, wanted.tag, wanted.is_active, lists.window(call.page, keys)
         )
@@ -75,6 +76,7 @@ class Definitions:
         spec = workflow.versions[wanted]
         document = decoded(await self._grid.objects.read_bytes(spec.document_sha256, DOCUMENT_MAX_BYTES))
         first = workflow.versions[workflow.first_version]
+        await self._grid.caught_up()
         last = await workflows.last_run(self._grid.pool, name)
         body = workflow_views.definition(
             document,
